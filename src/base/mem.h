@@ -1,0 +1,38 @@
+/* Counted, fault-injectable allocation. Everything in ClyMQ allocates through here; libraries keep their own.
+ *
+ * All functions are thread-safe. On failure they return NULL; the caller answers CLYMQ_ENOMEM. Memory is freed with
+ * mem_free by whoever owns it; each header says who. Sizes are bytes. */
+#ifndef CLYMQ_BASE_MEM_H
+#define CLYMQ_BASE_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+void *mem_alloc(size_t size) __attribute__((malloc, warn_unused_result));
+void *mem_zalloc(size_t size) __attribute__((malloc, warn_unused_result));
+/* count * size zeroed bytes; NULL also where the product overflows. */
+void *mem_calloc(size_t count, size_t size) __attribute__((malloc, warn_unused_result));
+/* As realloc; on failure the old memory stays valid and owned by the caller. */
+void *mem_realloc(void *memory, size_t size) __attribute__((warn_unused_result));
+void mem_free(void *memory); /* NULL is allowed */
+char *mem_strdup(const char *text) __attribute__((malloc, warn_unused_result));
+/* Copies len bytes and adds a terminating NUL. */
+char *mem_strndup(const void *text, size_t len) __attribute__((malloc, warn_unused_result));
+
+/* Bytes now allocated through this module, and the number of allocations ever made. Approximate across threads. */
+uint64_t mem_live_bytes(void);
+uint64_t mem_allocation_count(void);
+
+/* Tests: the nth allocation from now (1 = the next) of the calling thread fails, once; 0 turns it off.
+ * mem_failed() tells whether it has failed since. */
+void mem_fail_nth(uint64_t nth);
+int mem_failed(void);
+
+/* Frees a local at the end of its scope: char *name MEM_CLEANUP = mem_strdup(…); */
+static inline void mem_free_pointer(void *pointer_to_pointer)
+{
+    mem_free(*(void **)pointer_to_pointer);
+}
+#define MEM_CLEANUP __attribute__((cleanup(mem_free_pointer)))
+
+#endif
