@@ -14,9 +14,12 @@
 
 enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
+enum { METRIC_BUCKETS = 64 };
+
 struct metric {
     _Alignas(64) _Atomic int64_t value; /* counter, gauge; sum of a histogram */
-    _Atomic uint64_t *buckets;          /* histogram: 64 buckets, bucket i counts values in [2^(i-1), 2^i) */
+    /* Histogram: METRIC_BUCKETS of them; bucket 0 counts zeros, bucket i values in [2^(i-1), 2^i), the last all above. */
+    _Atomic uint64_t *buckets;
 };
 
 struct metrics; /* a registry */
@@ -30,7 +33,10 @@ struct metric *metrics_register(struct metrics *metrics, enum metric_type type, 
 /* A gauge or counter computed when printed. read is called on the printing thread. */
 int metrics_register_callback(struct metrics *metrics, enum metric_type type, const char *name, const char *labels,
                               const char *help, int64_t (*read)(void *ctx), void *ctx);
+/* Callbacks run with the registry locked: they must not register. Where memory runs out, text->failed is set. */
 void metrics_print(struct metrics *metrics, struct strbuf *text);
+/* Appends name="value" to labels, with a comma between and value escaped: what metrics_register takes as labels. */
+void metrics_label(struct strbuf *labels, const char *name, struct bytes value);
 
 static inline void metric_add(struct metric *metric, int64_t amount)
 {
@@ -45,7 +51,7 @@ static inline int64_t metric_value(const struct metric *metric)
     return atomic_load_explicit(&metric->value, memory_order_relaxed);
 }
 void metric_observe(struct metric *histogram, uint64_t value);
-/* Upper bound of the bucket that holds quantile q (0..1); 0 when empty. */
+/* Greatest value of the bucket that holds quantile q (0..1): 2^i - 1; 0 when empty. */
 uint64_t metric_quantile(const struct metric *histogram, double q);
 
 #endif

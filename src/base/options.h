@@ -36,23 +36,35 @@ struct option {
     const char *help;       /* one sentence or two, with the unit */
 };
 
+/* For the order of precedence call options_defaults, then _parse_file, _parse_environment and _parse_flags. A program
+ * that takes the file's name from a flag parses a copy of its flags into scratch values first.
+ *
+ * All parsing stops at the first mistake; what was set before it stays set. So a reload parses into fresh values. */
+
 /* Sets every value to its default. 0 or CLYMQ_ENOMEM. values is zeroed or was filled by this module. */
 int options_defaults(const struct option *table, void *values);
-/* Reads text of a config file. On a bad line: CLYMQ_EINVAL and "name:line: what is wrong and what to do" in error. */
+/* Reads text of a config file: lines of "name = value", a value in double quotes (with \" and \\ inside) where it begins
+ * or ends with a space or holds " #"; the last of several lines for an option counts; "#" at the start of a line or
+ * after a space begins a comment. On a bad line: CLYMQ_EINVAL and "name:line: what is wrong and what to do" in error. */
 int options_parse_file(const struct option *table, void *values, const char *name, struct bytes text,
                        struct strbuf *error);
 /* environ-like list; unknown CLYMQ_ variables are errors too, except those named in ignore (NULL-ended or NULL). */
 int options_parse_environment(const struct option *table, void *values, char *const *environment,
                               const char *const *ignore, struct strbuf *error);
 /* Takes the flags of the table out of argv (the rest keeps its order; "--" ends the flags and is removed). Unknown
- * flags are CLYMQ_EINVAL with the nearest known name as a suggestion. *argc is updated. */
+ * flags are CLYMQ_EINVAL with the nearest known name as a suggestion. *argc is updated; after a failure the order of
+ * argv is undefined. "-h" is --help where the table has it; "-" and negative numbers are no flags. */
 int options_parse_flags(const struct option *table, void *values, int *argc, char **argv, struct strbuf *error);
 /* Sets one option from text. CLYMQ_ENOENT for an unknown name, CLYMQ_EINVAL with a sentence for a bad value. */
 int options_set(const struct option *table, void *values, const char *name, const char *value,
                 struct strbuf *error);
-/* The value as text, as the config file would say it. */
+/* The value as text, as the config file would say it. 0, CLYMQ_ENOENT or CLYMQ_ENOMEM. */
 int options_get(const struct option *table, const void *values, const char *name, struct strbuf *text);
 void options_free(const struct option *table, void *values);
+
+/* The row of name, NULL if there is none; and the row whose name is nearest to a mistyped one, NULL if none is near. */
+const struct option *options_find(const struct option *table, struct bytes name);
+const struct option *options_suggest(const struct option *table, struct bytes name);
 
 /* --help text, and the reference page in Markdown. */
 void options_print_help(const struct option *table, struct strbuf *text);

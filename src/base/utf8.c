@@ -5,9 +5,8 @@
 
 enum { NAME_MAX_BYTES = 249 };
 
-/* Decodes one character at the start of text (not empty) by the table of RFC 3629, section 4. Its length, or
- * 0 when it is not well-formed. */
-static size_t utf8_decode(struct bytes text, uint32_t *ret_code)
+/* The table of RFC 3629, section 4. */
+size_t utf8_decode(struct bytes text, uint32_t *ret_code)
 {
     uint8_t first = text.ptr[0];
     if (first < 0x80) {

@@ -1,0 +1,208 @@
+/* What people read about options: --help and the reference page, both from the table. See options.h. */
+#include <ctype.h>
+#include <inttypes.h>
+
+#include "base/options.h"
+
+enum { HELP_COLUMN = 32, HELP_WIDTH = 100 };
+
+static void append_flag(struct strbuf *text, const struct option *option)
+{
+    strbuf_append(text, "--", 2);
+    for (const char *name = option->name; *name; name++)
+        strbuf_append(text, *name == '_' ? "-" : name, 1);
+}
+
+static const char *placeholder(const struct option *option)
+{
+    if (option->placeholder)
+        return option->placeholder;
+    switch (option->type) {
+    case OPTION_BOOL:
+        return NULL;
+    case OPTION_INT:
+        return "N";
+    case OPTION_SIZE:
+        return "SIZE";
+    case OPTION_DURATION_MS:
+        return "DURATION";
+    case OPTION_TEXT:
+        return "TEXT";
+    case OPTION_CHOICE:
+        return option->choices;
+    }
+    return NULL;
+}
+
+/* Breaks words at HELP_WIDTH; lines begin at HELP_COLUMN, the first one where the text stands. */
+static void append_wrapped(struct strbuf *text, const char *words)
+{
+    size_t column = HELP_COLUMN;
+    bool first = true;
+    while (*words) {
+        size_t len = strcspn(words, " ");
+        if (!first && column + 1 + len > HELP_WIDTH) {
+            strbuf_printf(text, "\n%*s", HELP_COLUMN, "");
+            column = HELP_COLUMN;
+        } else if (!first) {
+            strbuf_append(text, " ", 1);
+            column++;
+        }
+        strbuf_append(text, words, len);
+        column += len;
+        words += len + strspn(words + len, " ");
+        first = false;
+    }
+}
+
+/* A default worth showing: not an empty text and not "false". */
+static const char *shown_default(const struct option *option)
+{
+    if (!option->fallback || !option->fallback[0] ||
+        (option->type == OPTION_BOOL && strcmp(option->fallback, "true") != 0))
+        return NULL;
+    return option->fallback;
+}
+
+static void print_help_row(const struct option *option, struct strbuf *text)
+{
+    size_t start = text->len;
+    strbuf_append(text, "  ", 2);
+    append_flag(text, option);
+    const char *value = placeholder(option);
+    if (value)
+        strbuf_printf(text, " %s", value);
+    size_t width = text->len - start;
+    if (width + 2 > HELP_COLUMN)
+        strbuf_printf(text, "\n%*s", HELP_COLUMN, "");
+    else
+        strbuf_printf(text, "%*s", (int)(HELP_COLUMN - width), "");
+    struct strbuf words = {0};
+    strbuf_append_text(&words, option->help ? option->help : "");
+    if (shown_default(option))
+        strbuf_printf(&words, " (default %s)", shown_default(option));
+    if (words.failed)
+        text->failed = true;
+    else
+        append_wrapped(text, words.data);
+    strbuf_append(text, "\n", 1);
+    strbuf_free(&words);
+}
+
+static const char *section_of(const struct option *option)
+{
+    return option->section ? option->section : "Options";
+}
+
+/* Whether the section of option was already begun by an earlier row. */
+static bool section_seen(const struct option *table, const struct option *option)
+{
+    for (const struct option *row = table; row < option; row++)
+        if (strcmp(section_of(row), section_of(option)) == 0)
+            return true;
+    return false;
+}
+
+void options_print_help(const struct option *table, struct strbuf *text)
+{
+    for (const struct option *first = table; first->name; first++) {
+        if (section_seen(table, first))
+            continue;
+        strbuf_printf(text, "%s%s:\n", first == table ? "" : "\n", section_of(first));
+        for (const struct option *option = first; option->name; option++)
+            if (strcmp(section_of(option), section_of(first)) == 0)
+                print_help_row(option, text);
+    }
+}
+
+/* A bar would end the cell of the table. */
+static void append_cell(struct strbuf *text, const char *raw)
+{
+    for (; *raw; raw++) {
+        if (*raw == '|')
+            strbuf_append(text, "\\", 1);
+        strbuf_append(text, raw, 1);
+    }
+}
+
+static void print_reference_value(const struct option *option, struct strbuf *text)
+{
+    static const char *const kinds[] = {
+        [OPTION_BOOL] = "true or false",   [OPTION_INT] = "number", [OPTION_SIZE] = "size",
+        [OPTION_DURATION_MS] = "duration", [OPTION_TEXT] = "text",
+    };
+    if (option->type == OPTION_CHOICE) {
+        strbuf_append(text, "`", 1);
+        append_cell(text, option->choices);
+        strbuf_append(text, "`", 1);
+        return;
+    }
+    strbuf_append_text(text, kinds[option->type]);
+    if (option->type == OPTION_TEXT && option->placeholder) {
+        strbuf_append_text(text, ", `");
+        append_cell(text, option->placeholder);
+        strbuf_append(text, "`", 1);
+    }
+    if (option->min == 0 && option->max == 0)
+        return;
+    /* The ends of a range as the config file writes them. */
+    struct {
+        int64_t number;
+    } end;
+    struct option row = {.name = "end", .type = option->type, .offset = 0};
+    const struct option table[] = {row, {.name = NULL}};
+    end.number = option->min;
+    strbuf_append_text(text, ", ");
+    options_get(table, &end, "end", text);
+    if (option->max == INT64_MAX) {
+        strbuf_append_text(text, " or more");
+        return;
+    }
+    end.number = option->max;
+    strbuf_append_text(text, " to ");
+    options_get(table, &end, "end", text);
+}
+
+static void print_reference_row(const struct option *option, struct strbuf *text)
+{
+    strbuf_printf(text, "| `%s` | ", option->name);
+    print_reference_value(option, text);
+    strbuf_append_text(text, " | ");
+    if (option->fallback && option->fallback[0]) {
+        strbuf_append(text, "`", 1);
+        append_cell(text, option->fallback);
+        strbuf_append(text, "`", 1);
+    } else if (option->type == OPTION_BOOL) {
+        strbuf_append_text(text, "`false`");
+    }
+    strbuf_append_text(text, " | ");
+    append_cell(text, option->help ? option->help : "");
+    if (option->reloadable)
+        strbuf_append_text(text, " Applied again on SIGHUP.");
+    strbuf_append_text(text, " |\n");
+}
+
+void options_print_reference(const struct option *table, struct strbuf *text)
+{
+    const struct option *example = table;
+    if (!example->name)
+        return;
+    strbuf_printf(text, "An option `%s` is `%s = VALUE` in the config file, `", example->name, example->name);
+    append_flag(text, example);
+    strbuf_append_text(text, " VALUE` (or `=VALUE`) as a flag and `CLYMQ_");
+    for (const char *c = example->name; *c; c++)
+        strbuf_append(text, (char[]){(char)toupper((unsigned char)*c)}, 1);
+    strbuf_append_text(
+        text, "` in the environment. A flag overrides the environment, the environment the file, and the "
+              "file the default.\nSizes take K, M, G and T (powers of 1024), durations ms, s, m, h and d; "
+              "a bare number is bytes or milliseconds.\n");
+    for (const struct option *first = table; first->name; first++) {
+        if (section_seen(table, first))
+            continue;
+        strbuf_printf(text, "\n## %s\n\n| option | value | default | meaning |\n| --- | --- | --- | --- |\n",
+                      section_of(first));
+        for (const struct option *option = first; option->name; option++)
+            if (strcmp(section_of(option), section_of(first)) == 0)
+                print_reference_row(option, text);
+    }
+}
