@@ -1,9 +1,9 @@
-/* Thrift messages: one table-driven codec for the strict binary and the compact protocol, unframed, framed or in
- * TTHeader, from the flat structs of wire/rpc.h.
+/* Thrift messages: one table-driven codec for the strict binary and the compact protocol, unframed, framed or
+ * in TTHeader, from the flat structs of wire/rpc.h.
  *
- * Sources: Apache Thrift's "thrift-binary-protocol" and "thrift-compact-protocol" specifications; CloudWeGo's page on
- * TTHeader. Pure functions; any thread. Decoding is zero-copy: strings are views into the message. Nothing is
- * allocated by decoding; nothing is believed beyond the bytes at hand; depth <= 32. */
+ * Sources: Apache Thrift's "thrift-binary-protocol" and "thrift-compact-protocol" specifications; CloudWeGo's
+ * page on TTHeader. Pure functions; any thread. Decoding is zero-copy: strings are views into the message.
+ * Nothing is allocated by decoding; nothing is believed beyond the bytes at hand; depth <= 32. */
 #ifndef CLYMQ_WIRE_THRIFT_H
 #define CLYMQ_WIRE_THRIFT_H
 
@@ -35,9 +35,9 @@ enum thrift_exception { THRIFT_UNKNOWN_METHOD = 1, THRIFT_INTERNAL_ERROR = 6, TH
 /* One field of a flat struct: scalar, or string/binary as struct bytes. */
 struct thrift_field {
     int16_t id;
-    uint8_t type;      /* enum thrift_type: BOOL (bool), I8 (int8_t), I32, I64, STRING (struct bytes) */
-    bool optional;     /* encoded only when its bit in `present` is set; others always */
-    uint16_t offset;   /* in the C struct */
+    uint8_t type;    /* enum thrift_type: BOOL (bool), I8 (int8_t), I32, I64, STRING (struct bytes) */
+    bool optional;   /* encoded only when its bit in `present` is set; others always */
+    uint16_t offset; /* in the C struct */
     const char *name;
 };
 struct thrift_struct {
@@ -59,19 +59,34 @@ struct thrift_form {
 /* Where one message ends in a stream. */
 struct thrift_extent {
     struct thrift_form form;
-    size_t size;         /* of the whole message, envelope included */
+    size_t size;           /* of the whole message, envelope included */
     size_t body, body_len; /* the protocol's message inside it */
 };
-/* Resumable state of finding the end of an unframed message, so that a message arriving in pieces is skipped once and not
- * from its start with every piece. Zeroed at a message's start. */
-struct thrift_scan {
-    size_t at;
-    uint32_t depth;
-    uint64_t stack[33]; /* per level: what remains, coded by thrift.c */
+/* Resumable state of finding the end of an unframed message, so that a message arriving in pieces is skipped
+ * once and not from its start with every piece. Reset (or zeroed) at a message's start. */
+enum { THRIFT_DEPTH_MAX = 32 };
+struct thrift_level {
+    uint32_t remaining; /* values still to skip; in a struct unused */
+    uint8_t in_struct;  /* fields until a stop, rather than a count of values */
+    uint8_t types[2];   /* of the values; a map alternates, others have the same twice */
+    uint8_t turn;       /* index into types of the next value */
 };
-/* Looks at the bytes at hand (a message's start first). 0: ret_extent is complete. CLYMQ_EAGAIN: need more; *ret_need is
- * the least total number of bytes with which asking again makes sense (a framed message's full size, when known).
- * CLYMQ_EPROTO: not one of the forms of rpc.md, or nested too deep. CLYMQ_ETOOBIG: longer than max_size. */
+struct thrift_scan {
+    size_t at;      /* bytes done with; beyond the bytes at hand where a long string is under way */
+    uint32_t depth; /* levels in use */
+    bool begun;     /* the message's header was read */
+    struct thrift_level levels[THRIFT_DEPTH_MAX];
+};
+static inline void thrift_scan_reset(struct thrift_scan *scan)
+{
+    scan->at = 0;
+    scan->depth = 0;
+    scan->begun = false;
+}
+/* Looks at the bytes at hand (a message's start first). 0: ret_extent is complete. CLYMQ_EAGAIN: need more;
+ * *ret_need is the least total number of bytes with which asking again makes sense (a framed message's full
+ * size, when known). CLYMQ_EPROTO: not one of the forms of rpc.md, or nested too deep. CLYMQ_ETOOBIG: longer
+ * than max_size. */
 int thrift_find_message(struct thrift_scan *scan, struct bytes data, size_t max_size,
                         struct thrift_extent *ret_extent, size_t *ret_need);
 
@@ -79,30 +94,34 @@ struct thrift_message {
     enum thrift_message_kind kind;
     struct bytes method; /* view */
     int32_t sequence;
-    struct bytes args;   /* the rest: the argument or result struct */
+    struct bytes args; /* the rest: the argument or result struct */
 };
 int thrift_read_message(enum thrift_protocol protocol, struct bytes body, struct thrift_message *ret_message);
 
-/* Decodes the flat struct that is field `wrapper_id` of the argument (1: called req) or result (0: success) struct.
- * Unknown fields are skipped, a known id with another type too; *out is zeroed first. CLYMQ_EPROTO when malformed,
- * CLYMQ_ENOENT when the wrapper field is not there. */
+/* Decodes the flat struct that is field `wrapper_id` of the argument (1: called req) or result (0: success)
+ * struct. Unknown fields are skipped, a known id with another type too; *out is zeroed first. CLYMQ_EPROTO
+ * when malformed, CLYMQ_ENOENT when the wrapper field is not there. Bytes behind the argument struct are
+ * malformed too: a frame holds one message. A string that was there has a ptr that is not NULL, also when it
+ * is empty. */
 int thrift_decode(enum thrift_protocol protocol, struct bytes args, int16_t wrapper_id,
                   const struct thrift_struct *type, void *out);
 /* A TApplicationException: its text (view) and type. */
-int thrift_decode_exception(enum thrift_protocol protocol, struct bytes args, struct bytes *ret_text, int32_t *ret_type);
+int thrift_decode_exception(enum thrift_protocol protocol, struct bytes args, struct bytes *ret_text,
+                            int32_t *ret_type);
 
-/* An encoded message in up to three parts, so that one large binary field need not be copied: head, then `payload_len`
- * bytes that the caller sends itself (a slice, or a range of a file), then tail. */
+/* An encoded message in up to three parts, so that one large binary field need not be copied: head, then
+ * `payload_len` bytes that the caller sends itself (a slice, or a range of a file), then tail. */
 struct thrift_encoded {
-    struct buf *buf;     /* owned by the caller: head and tail back to back */
+    struct buf *buf; /* owned by the caller: head and tail back to back */
     size_t head_len, tail_len;
     size_t payload_len;
 };
-/* Encodes a message of `kind` with one wrapper field holding value. payload: the STRING field whose ptr is NULL and len
- * > 0 is left out of buf and goes between head and tail (at most one such field; -1 len rules as plain binary).
- * 0 or CLYMQ_ENOMEM. */
-int thrift_encode(const struct thrift_form *form, enum thrift_message_kind kind, struct bytes method, int32_t sequence,
-                  int16_t wrapper_id, const struct thrift_struct *type, const void *value,
+/* Encodes a message of `kind` with one wrapper field holding value. payload: the STRING field whose ptr is
+ * NULL and len > 0 is left out of buf and goes between head and tail (at most one such field; -1 len rules as
+ * plain binary). 0, CLYMQ_ENOMEM, or CLYMQ_ETOOBIG where the message exceeds what a frame's length can say
+ * (2^30 - 1). */
+int thrift_encode(const struct thrift_form *form, enum thrift_message_kind kind, struct bytes method,
+                  int32_t sequence, int16_t wrapper_id, const struct thrift_struct *type, const void *value,
                   struct thrift_encoded *ret_encoded);
 int thrift_encode_exception(const struct thrift_form *form, struct bytes method, int32_t sequence,
                             enum thrift_exception type, const char *text, struct thrift_encoded *ret_encoded);
