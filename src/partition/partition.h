@@ -6,7 +6,8 @@
  *
  * Offsets: start <= watermark <= end. What lies below the watermark is committed (on disk on a majority; here: durable on this
  * disk) and may be read; nothing at or past it is shown. Ack levels change only when a push is answered: 0 on receipt,
- * 1 once written, -1 once the watermark has passed it.
+ * 1 once written, -1 once the watermark has passed it. At level 0 the caller answers its client at once and done tells
+ * later what became of it, as at level 1.
  *
  * A push that cannot be stored now (disk full, block being sealed or opened) waits in order up to its deadline, then fails with
  * CLYMQ_ENOSPC or CLYMQ_ETIMEDOUT; one that was never handed to the disk fails with an error that is definite. */
@@ -38,11 +39,18 @@ struct partition_block {
     int32_t base_epoch;
 };
 
-/* Opens the chain that is on disk (create: the last block is made if it is missing). blocks in chain order, at least one.
- * Blocking (recovery). ret_recovery sums over the blocks. */
+/* Makes one block on disk, empty and durable, in nobody's service yet (coord's open_block). The same id and start again: 0; an
+ * empty one of another id or start is made anew. CLYMQ_EEXIST where it holds something else. Blocking. */
+int partition_create_block(struct store *store, const struct partition_block *block);
+/* Opens the chain that is on disk and puts it into service. blocks in chain order, at least one; only the last may be open
+ * (end -1). A last block that is empty and continues another begins with a control batch that holds the producer table;
+ * pushes wait for its commit. CLYMQ_ENOENT: a block is missing. Blocking (recovery). ret_recovery sums over the blocks. */
 int partition_open(struct store *store, struct shard *shard, const struct partition_config *config,
-                   const struct partition_block *blocks, size_t count, bool create,
-                   struct partition **ret_partition, struct block_recovery *ret_recovery);
+                   const struct partition_block *blocks, size_t count, struct partition **ret_partition,
+                   struct block_recovery *ret_recovery);
+/* The chain as metadata names it now, for a partition in service: opens a new last block as above (waiting pushes go on in it)
+ * and removes the files of blocks that are no longer named. 0 when nothing changed. */
+int partition_adopt_chain(struct partition *partition, const struct partition_block *blocks, size_t count);
 /* Fails waiting pushes and pulls (CLYMQ_ESHUTDOWN) through their callbacks, closes blocks, frees. No sync: store_stop does
  * that before. */
 void partition_close(struct partition *partition);
@@ -60,7 +68,7 @@ int32_t partition_epoch(const struct partition *partition);
  * pushes at one ack level. */
 struct partition_push {
     int8_t ack;
-    /* A whole batch: batch.ptr points into message, of which the caller gives a reference that nobody else writes or
+    /* A whole batch, checked by the caller (batch_validate): batch.ptr points into message, of which the caller gives a reference that nobody else writes or
      * reads meanwhile: base offset and epoch are set in place. Its header's producer id, epoch and sequence make it
      * idempotent. */
     struct buf *message;         /* reference taken over; released after done at the latest */
@@ -108,15 +116,13 @@ void partition_pull_cancel(struct partition_pull *pull);
 int partition_find_offset(struct partition *partition, int64_t timestamp_ms, int64_t *ret_offset,
                           int64_t *ret_timestamp_ms);
 
-/* Seals the open block: pushes wait from now; when all is committed done gets the end offset. Then partition_extend opens the next
- * block, which begins with a control batch that holds the producer table, and the waiting pushes go on. */
+/* Seals the open block: pushes wait from now; when all is committed done gets the end offset. partition_adopt_chain with a next
+ * block lets the waiting pushes go on. Sealed already: the same end again. */
 void partition_seal(struct partition *partition, void (*done)(void *ctx, int error, int64_t end), void *ctx);
-int partition_extend(struct partition *partition, const struct partition_block *next);
 
-/* Applies retention now; called by its shard's housekeeping once a minute. Returns the number of blocks at the chain's head
- * that are now empty and sealed: the coordinator may drop them from metadata, then partition_forget_block removes them. */
+/* Applies retention now; called by its shard's housekeeping once a minute. *ret_empty_blocks: how many sealed blocks at the
+ * chain's head hold nothing that is kept: the coordinator may drop them, then partition_adopt_chain removes them. */
 int partition_apply_retention(struct partition *partition, int64_t now_ms, size_t *ret_empty_blocks);
-int partition_forget_block(struct partition *partition, uint32_t seq);
 /* Removes all its files and frees it (after partition_close's work). */
 int partition_delete(struct partition *partition);
 
