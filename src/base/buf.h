@@ -4,7 +4,8 @@
  *   struct buf    reference-counted memory, written by one owner while it is filled, then shared read-only.
  *   struct slice  a view that holds a reference on the buf it points into (owner NULL: constant memory).
  *
- * Reference counts are atomic, so buffers may pass between shards; their content may not be written once shared. */
+ * Reference counts are atomic, so buffers may pass between shards; their content may not be written once
+ * shared. */
 #ifndef CLYMQ_BASE_BUF_H
 #define CLYMQ_BASE_BUF_H
 
@@ -85,8 +86,9 @@ static inline struct bytes slice_bytes(struct slice slice)
     return (struct bytes){slice.ptr, slice.len};
 }
 
-/* A growing byte string for building text and messages; NUL-terminated after each append. Zero-initialise it. After a
- * failed append `failed` stays set, later appends do nothing: check once at the end. Free with strbuf_free. */
+/* A growing byte string for building text and messages; NUL-terminated after each append. Zero-initialise it.
+ * After a failed append `failed` stays set, later appends do nothing: check once at the end. Free with
+ * strbuf_free. */
 struct strbuf {
     char *data;
     size_t len, cap;

@@ -1,5 +1,5 @@
-/* CRC-32C (Castagnoli), as Kafka's record batch v2 uses it: initial value and final xor 0xffffffff. ISA-L where the
- * processor has it, a portable table otherwise; both give the same numbers. Thread-safe. */
+/* CRC-32C (Castagnoli), as Kafka's record batch v2 uses it: initial value and final xor 0xffffffff. ISA-L
+ * where the processor has it, a portable table otherwise; both give the same numbers. Thread-safe. */
 #ifndef CLYMQ_BASE_CRC32C_H
 #define CLYMQ_BASE_CRC32C_H
 

@@ -10,10 +10,9 @@ struct error_row {
     bool retriable;
 };
 
-static const struct error_row rows[] = {
-    [0] = {"OK", "success", false},
+static const struct error_row rows[] = {[0] = {"OK", "success", false},
 #define X(name, number, retriable, sentence) [number] = {"E" #name, sentence, retriable},
-    ERROR_TABLE(X)
+                                        ERROR_TABLE(X)
 #undef X
 };
 

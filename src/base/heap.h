@@ -1,5 +1,6 @@
-/* Intrusive binary heap, smallest key first; ties in insertion order, so that simulated runs are deterministic. Members
- * embed a struct heap_node. Add, remove and change are O(log n). No ownership of members. One thread. */
+/* Intrusive binary heap, smallest key first; ties in insertion order, so that simulated runs are
+ * deterministic. Members embed a struct heap_node. Add, remove and change are O(log n). No ownership of
+ * members. One thread. */
 #ifndef CLYMQ_BASE_HEAP_H
 #define CLYMQ_BASE_HEAP_H
 
@@ -21,7 +22,8 @@ struct heap {
 
 /* Zero-initialise a heap. heap_reserve makes the next additions up to count in all unable to fail. */
 int heap_reserve(struct heap *heap, size_t count); /* 0 or CLYMQ_ENOMEM */
-int heap_add(struct heap *heap, struct heap_node *node, uint64_t key); /* node is not in a heap; 0 or CLYMQ_ENOMEM */
+int heap_add(struct heap *heap, struct heap_node *node,
+             uint64_t key); /* node is not in a heap; 0 or CLYMQ_ENOMEM */
 void heap_remove(struct heap *heap, struct heap_node *node);
 void heap_change(struct heap *heap, struct heap_node *node, uint64_t key);
 static inline struct heap_node *heap_first(const struct heap *heap)

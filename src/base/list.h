@@ -9,11 +9,11 @@ struct list {
     struct list *next, *prev;
 };
 
-#define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer) - offsetof(type, member)))
-#define LIST_FOR_EACH(item, head) for (struct list *item = (head)->next; item != (head); item = item->next)
+#define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+#define LIST_FOR_EACH(item, head)           for (struct list *item = (head)->next; item != (head); item = item->next)
 /* The body may remove item. */
-#define LIST_FOR_EACH_SAFE(item, head)                                                                              \
-    for (struct list *item = (head)->next, *item##_next = item->next; item != (head);                              \
+#define LIST_FOR_EACH_SAFE(item, head)                                                                       \
+    for (struct list *item = (head)->next, *item##_next = item->next; item != (head);                        \
          item = item##_next, item##_next = item->next)
 
 static inline void list_init(struct list *head)

@@ -1,6 +1,6 @@
-/* Counted allocation: see mem.h. Counters are per thread and added up by the reader, so that the hot path takes no
- * shared cache line. A thread's counters live in a static table slot claimed once; threads beyond the table share the
- * last slot with atomic additions, which is slower and still right. */
+/* Counted allocation: see mem.h. Counters are per thread and added up by the reader, so that the hot path
+ * takes no shared cache line. A thread's counters live in a static table slot claimed once; threads beyond
+ * the table share the last slot with atomic additions, which is slower and still right. */
 #include "base/mem.h"
 
 #include <malloc.h>
@@ -61,7 +61,10 @@ void *mem_alloc(size_t size)
 
 void *mem_calloc(size_t count, size_t size)
 {
-    return mem_should_fail() ? NULL : mem_counted(calloc(count ? count : 1, size ? size : 1));
+    size_t total;
+    if (__builtin_mul_overflow(count, size, &total) || mem_should_fail())
+        return NULL;
+    return mem_counted(calloc(1, total ? total : 1));
 }
 
 void *mem_zalloc(size_t size)

@@ -1,7 +1,7 @@
 /* Counted, fault-injectable allocation. Everything in ClyMQ allocates through here; libraries keep their own.
  *
- * All functions are thread-safe. On failure they return NULL; the caller answers CLYMQ_ENOMEM. Memory is freed with
- * mem_free by whoever owns it; each header says who. Sizes are bytes. */
+ * All functions are thread-safe. On failure they return NULL; the caller answers CLYMQ_ENOMEM. Memory is
+ * freed with mem_free by whoever owns it; each header says who. Sizes are bytes. */
 #ifndef CLYMQ_BASE_MEM_H
 #define CLYMQ_BASE_MEM_H
 
@@ -19,7 +19,8 @@ char *mem_strdup(const char *text) __attribute__((malloc, warn_unused_result));
 /* Copies len bytes and adds a terminating NUL. */
 char *mem_strndup(const void *text, size_t len) __attribute__((malloc, warn_unused_result));
 
-/* Bytes now allocated through this module, and the number of allocations ever made. Approximate across threads. */
+/* Bytes now allocated through this module, and the number of allocations ever made. Approximate across
+ * threads. */
 uint64_t mem_live_bytes(void);
 uint64_t mem_allocation_count(void);
 

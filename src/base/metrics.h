@@ -1,9 +1,10 @@
 /* Metrics: counters, gauges and histograms in one registry, printed in Prometheus' text format.
  *
- * A metric is registered once by its owner (any thread, under a lock) and then updated without locks: each update is a
- * relaxed atomic on the metric's own cache line; shards register one instance each with the label shard="N", so they
- * do not share lines. Reading (metrics_print) may run on any thread and sees values that are each right, not one
- * snapshot. Metrics live until metrics_free. Names follow Prometheus: clymq_<what>_<unit>[_total]. */
+ * A metric is registered once by its owner (any thread, under a lock) and then updated without locks: each
+ * update is a relaxed atomic on the metric's own cache line; shards register one instance each with the label
+ * shard="N", so they do not share lines. Reading (metrics_print) may run on any thread and sees values that
+ * are each right, not one snapshot. Metrics live until metrics_free. Names follow Prometheus:
+ * clymq_<what>_<unit>[_total]. */
 #ifndef CLYMQ_BASE_METRICS_H
 #define CLYMQ_BASE_METRICS_H
 
@@ -18,7 +19,8 @@ enum { METRIC_BUCKETS = 64 };
 
 struct metric {
     _Alignas(64) _Atomic int64_t value; /* counter, gauge; sum of a histogram */
-    /* Histogram: METRIC_BUCKETS of them; bucket 0 counts zeros, bucket i values in [2^(i-1), 2^i), the last all above. */
+    /* Histogram: METRIC_BUCKETS of them; bucket 0 counts zeros, bucket i values in [2^(i-1), 2^i), the last
+     * all above. */
     _Atomic uint64_t *buckets;
 };
 
@@ -26,16 +28,18 @@ struct metrics; /* a registry */
 
 struct metrics *metrics_new(void); /* NULL: out of memory */
 void metrics_free(struct metrics *metrics);
-/* name and help are constant texts; labels is like "shard=\"0\"" or NULL and is copied. NULL: out of memory. The same
- * name and labels again give the same metric. */
-struct metric *metrics_register(struct metrics *metrics, enum metric_type type, const char *name, const char *labels,
-                                const char *help);
+/* name and help are constant texts; labels is like "shard=\"0\"" or NULL and is copied. NULL: out of memory.
+ * The same name and labels again give the same metric. */
+struct metric *metrics_register(struct metrics *metrics, enum metric_type type, const char *name,
+                                const char *labels, const char *help);
 /* A gauge or counter computed when printed. read is called on the printing thread. */
-int metrics_register_callback(struct metrics *metrics, enum metric_type type, const char *name, const char *labels,
-                              const char *help, int64_t (*read)(void *ctx), void *ctx);
-/* Callbacks run with the registry locked: they must not register. Where memory runs out, text->failed is set. */
+int metrics_register_callback(struct metrics *metrics, enum metric_type type, const char *name,
+                              const char *labels, const char *help, int64_t (*read)(void *ctx), void *ctx);
+/* Callbacks run with the registry locked: they must not register. Where memory runs out, text->failed is set.
+ */
 void metrics_print(struct metrics *metrics, struct strbuf *text);
-/* Appends name="value" to labels, with a comma between and value escaped: what metrics_register takes as labels. */
+/* Appends name="value" to labels, with a comma between and value escaped: what metrics_register takes as
+ * labels. */
 void metrics_label(struct strbuf *labels, const char *name, struct bytes value);
 
 static inline void metric_add(struct metric *metric, int64_t amount)

@@ -6,10 +6,10 @@
 
 enum { HELP_COLUMN = 32, HELP_WIDTH = 100 };
 
-static void append_flag(struct strbuf *text, const struct option *option)
+/* An option's name as a flag spells it, without the dashes in front. */
+static void append_dashed(struct strbuf *text, const char *name)
 {
-    strbuf_append(text, "--", 2);
-    for (const char *name = option->name; *name; name++)
+    for (; *name; name++)
         strbuf_append(text, *name == '_' ? "-" : name, 1);
 }
 
@@ -67,8 +67,10 @@ static const char *shown_default(const struct option *option)
 static void print_help_row(const struct option *option, struct strbuf *text)
 {
     size_t start = text->len;
-    strbuf_append(text, "  ", 2);
-    append_flag(text, option);
+    strbuf_append(text, "  --", 4);
+    if (option->type == OPTION_BOOL && shown_default(option))
+        strbuf_append_text(text, "[no-]");
+    append_dashed(text, option->name);
     const char *value = placeholder(option);
     if (value)
         strbuf_printf(text, " %s", value);
@@ -187,8 +189,9 @@ void options_print_reference(const struct option *table, struct strbuf *text)
     const struct option *example = table;
     if (!example->name)
         return;
-    strbuf_printf(text, "An option `%s` is `%s = VALUE` in the config file, `", example->name, example->name);
-    append_flag(text, example);
+    strbuf_printf(text, "An option `%s` is `%s = VALUE` in the config file, `--", example->name,
+                  example->name);
+    append_dashed(text, example->name);
     strbuf_append_text(text, " VALUE` (or `=VALUE`) as a flag and `CLYMQ_");
     for (const char *c = example->name; *c; c++)
         strbuf_append(text, (char[]){(char)toupper((unsigned char)*c)}, 1);

@@ -1,5 +1,6 @@
-/* Seeded random numbers (xoshiro256**, seeded by splitmix64; Blackman and Vigna, "Scrambled linear pseudorandom number
- * generators", 2018). Not for secrets. One owner per generator; the same seed gives the same sequence on any machine. */
+/* Seeded random numbers (xoshiro256**, seeded by splitmix64; Blackman and Vigna, "Scrambled linear
+ * pseudorandom number generators", 2018). Not for secrets. One owner per generator; the same seed gives the
+ * same sequence on any machine. */
 #ifndef CLYMQ_BASE_RNG_H
 #define CLYMQ_BASE_RNG_H
 
