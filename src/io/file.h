@@ -105,6 +105,7 @@ static inline int io_fs_rename(struct io_fs *fs, const char *from, const char *t
 {
     return fs->ops->rename(fs, from, to);
 }
+/* Removes a file; CLYMQ_EINVAL for a folder. */
 static inline int io_fs_unlink(struct io_fs *fs, const char *path)
 {
     return fs->ops->unlink(fs, path);
@@ -142,7 +143,8 @@ void io_fs_free_names(char **names, size_t count);
 
 /* Helpers made of the calls above (io/file.c). */
 
-/* Makes path and its missing parents, and syncs each folder that gained an entry. */
+/* Makes path and its missing parents, and syncs every folder on the way, because an earlier process may have been killed
+ * between making and syncing. */
 int io_fs_make_path(struct io_fs *fs, const char *path);
 /* Whole content of a small file. CLYMQ_ETOOBIG beyond max_len. The caller frees *ret_data (mem_free). */
 int io_fs_read_file(struct io_fs *fs, const char *path, size_t max_len, uint8_t **ret_data, size_t *ret_len);
