@@ -1,16 +1,19 @@
-/* A partition: a chain of blocks with one end that grows, the producer table that makes retries harmless, and the pulls
- * that wait for data.
+/* A partition: a chain of blocks with one end that grows, the producer table that makes retries harmless, and
+ * the pulls that wait for data.
  *
- * Belongs to one shard; every call is made there and every callback runs there, never from inside the call that asked.
- * It owns its open struct blocks. It never looks at names or connections: routing and rights are broker/'s work.
+ * Belongs to one shard; every call is made there and every callback runs there, never from inside the call
+ * that asked. It owns its open struct blocks. It never looks at names or connections: routing and rights are
+ * broker/'s work.
  *
- * Offsets: start <= watermark <= end. What lies below the watermark is committed (on disk on a majority; here: durable on this
- * disk) and may be read; nothing at or past it is shown. Ack levels change only when a push is answered: 0 on receipt,
- * 1 once written, -1 once the watermark has passed it. At level 0 the caller answers its client at once and done tells
- * later what became of it, as at level 1.
+ * Offsets: start <= watermark <= end. What lies below the watermark is committed (on disk on a majority;
+ * here: durable on this disk) and may be read; nothing at or past it is shown. Ack levels change only when a
+ * push is answered: 0 on receipt, 1 once written, -1 once the watermark has passed it. At level 0 the caller
+ * answers its client at once and done tells later what became of it, as at level 1.
  *
- * A push that cannot be stored now (disk full, block being sealed or opened) waits in order up to its deadline, then fails with
- * CLYMQ_ENOSPC or CLYMQ_ETIMEDOUT; one that was never handed to the disk fails with an error that is definite. */
+ * A push that cannot be stored now waits in order up to push_wait_ms, then fails with CLYMQ_ENOSPC (disk
+ * full) or CLYMQ_EPARTITION_REMOVED (its block was sealed and no next one came); so do those beyond
+ * max_waiting_bytes, with CLYMQ_ELIMIT. These and all refusals are definite: the push is and will be in no
+ * log. CLYMQ_EUNCERTAIN is not: the log failed while it was being written or synced. */
 #ifndef CLYMQ_PARTITION_PARTITION_H
 #define CLYMQ_PARTITION_PARTITION_H
 
@@ -23,36 +26,38 @@ enum { ACK_RECEIVED = 0, ACK_WRITTEN = 1, ACK_COMMITTED = -1 };
 struct partition_config {
     struct uuid topic;
     uint32_t number;
-    int8_t ack_level;            /* -1, 0, 1: what pushes may ask for (-1 only on a partition of level -1) */
-    int64_t retention_ms;        /* -1 = keep for ever */
-    int64_t retention_bytes;     /* -1 = no limit */
-    int64_t max_batch_bytes;     /* larger ones are CLYMQ_ETOOBIG */
-    int64_t push_wait_ms;        /* how long a push may wait for what passes; default 30,000 */
-    int64_t max_waiting_bytes;   /* pushes held while waiting; beyond: CLYMQ_ELIMIT; default 8 MiB */
-    int64_t producer_expiry_ms;  /* a producer silent for longer is forgotten; default 7 d */
+    int8_t ack_level;           /* -1, 0, 1: what pushes may ask for (-1 only on a partition of level -1) */
+    int64_t retention_ms;       /* -1 = keep for ever */
+    int64_t retention_bytes;    /* -1 = no limit */
+    int64_t max_batch_bytes;    /* larger ones are CLYMQ_ETOOBIG */
+    int64_t push_wait_ms;       /* how long a push may wait for what passes; default 30,000 */
+    int64_t max_waiting_bytes;  /* pushes held while waiting; beyond: CLYMQ_ELIMIT; default 8 MiB */
+    int64_t producer_expiry_ms; /* a producer silent for longer is forgotten; default 7 d */
 };
 
 /* One block of the chain, as metadata names it. */
 struct partition_block {
     struct block_key key;
-    int64_t start, end;          /* end -1: the open one (last) */
+    int64_t start, end; /* end -1: the open one (last) */
     int32_t base_epoch;
 };
 
-/* Makes one block on disk, empty and durable, in nobody's service yet (coord's open_block). The same id and start again: 0; an
- * empty one of another id or start is made anew. CLYMQ_EEXIST where it holds something else. Blocking. */
+/* Makes one block on disk, empty and durable, in nobody's service yet (coord's open_block). The same id and
+ * start again: 0; an empty one of another id or start is made anew. CLYMQ_EEXIST where it holds something
+ * else. Blocking. */
 int partition_create_block(struct store *store, const struct partition_block *block);
-/* Opens the chain that is on disk and puts it into service. blocks in chain order, at least one; only the last may be open
- * (end -1). A last block that is empty and continues another begins with a control batch that holds the producer table;
- * pushes wait for its commit. CLYMQ_ENOENT: a block is missing. Blocking (recovery). ret_recovery sums over the blocks. */
+/* Opens the chain that is on disk and puts it into service. blocks in chain order, at least one; only the
+ * last may be open (end -1). A last block that is empty and continues another begins with a control batch
+ * that holds the producer table; pushes wait for its commit. CLYMQ_ENOENT: a block is missing. Blocking
+ * (recovery). ret_recovery sums over the blocks. */
 int partition_open(struct store *store, struct shard *shard, const struct partition_config *config,
                    const struct partition_block *blocks, size_t count, struct partition **ret_partition,
                    struct block_recovery *ret_recovery);
-/* The chain as metadata names it now, for a partition in service: opens a new last block as above (waiting pushes go on in it)
- * and removes the files of blocks that are no longer named. 0 when nothing changed. */
+/* The chain as metadata names it now, for a partition in service: opens a new last block as above (waiting
+ * pushes go on in it) and removes the files of blocks that are no longer named. 0 when nothing changed. */
 int partition_adopt_chain(struct partition *partition, const struct partition_block *blocks, size_t count);
-/* Fails waiting pushes and pulls (CLYMQ_ESHUTDOWN) through their callbacks, closes blocks, frees. No sync: store_stop does
- * that before. */
+/* Fails waiting pushes and pulls (CLYMQ_ESHUTDOWN) through their callbacks, closes blocks, frees. No sync:
+ * store_stop does that before. */
 void partition_close(struct partition *partition);
 void partition_set_config(struct partition *partition, const struct partition_config *config);
 const struct partition_config *partition_get_config(const struct partition *partition);
@@ -64,21 +69,22 @@ uint64_t partition_size(const struct partition *partition); /* bytes of log */
 int partition_error(const struct partition *partition);     /* 0, or why it takes no pushes */
 int32_t partition_epoch(const struct partition *partition);
 
-/* A push, embedded in its sender's struct, which stays valid until done. Exactly one done per push, in the order of the
- * pushes at one ack level. */
+/* A push, embedded in its sender's struct, which stays valid until done. Exactly one done per push, in the
+ * order of the pushes at one ack level. */
 struct partition_push {
     int8_t ack;
-    /* A whole batch, checked by the caller (batch_validate): batch.ptr points into message, of which the caller gives a reference that nobody else writes or
-     * reads meanwhile: base offset and epoch are set in place. Its header's producer id, epoch and sequence make it
-     * idempotent. */
-    struct buf *message;         /* reference taken over; released after done at the latest */
+    /* A whole batch, checked by the caller (batch_validate): batch.ptr points into message, of which the
+     * caller gives a reference that nobody else writes or reads meanwhile: base offset and epoch are set in
+     * place. Its header's producer id, epoch and sequence make it idempotent. */
+    struct buf *message; /* reference taken over; released after done at the latest */
     struct bytes batch;
-    /* Or a single message (batch.ptr NULL): views into message. Singles that arrive in one round are written as one batch. */
+    /* Or a single message (batch.ptr NULL): views into message. Singles that arrive in one round are written
+     * as one batch. */
     struct bytes key, value;
-    struct bytes producer;       /* with session != 0: (producer, session, command_index) makes it idempotent */
+    struct bytes producer; /* with session != 0: (producer, session, command_index) makes it idempotent */
     int64_t session, command_index;
-    /* The outcome. error 0: base_offset is the (first) message's offset; duplicate: it was stored before (base_offset is that
-     * one's, -1 where no longer known). */
+    /* The outcome. error 0: base_offset is the (first) message's offset; duplicate: it was stored before
+     * (base_offset is that one's, -1 where no longer known). */
     int error;
     int64_t base_offset;
     bool duplicate;
@@ -92,13 +98,14 @@ struct partition_push {
 };
 void partition_push(struct partition *partition, struct partition_push *push);
 
-/* A pull, embedded likewise. Waits until min_bytes can be given, the deadline passes or something is wrong. */
+/* A pull, embedded likewise. Waits until min_bytes can be given, the deadline passes or something is wrong.
+ */
 struct partition_pull {
-    int64_t offset;              /* in: where to begin; range.first_offset may be below it (a batch is given whole) */
+    int64_t offset; /* in: where to begin; range.first_offset may be below it (a batch is given whole) */
     size_t max_bytes, min_bytes; /* min_bytes 0 or 1: any data; at least one batch is given, however long */
     int64_t wait_ms;             /* 0: answer at once */
     /* The outcome: range may be empty (len 0). Released by the caller with block_range_release. */
-    int error;                   /* CLYMQ_EOFFSET_RANGE, CLYMQ_ECORRUPT, CLYMQ_EIO, CLYMQ_ESHUTDOWN … */
+    int error; /* CLYMQ_EOFFSET_RANGE, CLYMQ_ECORRUPT, CLYMQ_EIO, CLYMQ_ESHUTDOWN … */
     struct block_range range;
     int64_t log_start, watermark;
     void (*done)(struct partition_pull *pull);
@@ -111,17 +118,19 @@ void partition_pull(struct partition *partition, struct partition_pull *pull);
 /* Ends a waiting pull without its done being called (its connection is gone). Harmless after done. */
 void partition_pull_cancel(struct partition_pull *pull);
 
-/* timestamp_ms: -1 = the watermark, -2 = the start, otherwise the first record at or after it (the watermark and timestamp -1
- * where there is none). */
+/* timestamp_ms: -1 = the watermark, -2 = the start, otherwise the first record at or after it (the watermark
+ * and timestamp -1 where there is none). */
 int partition_find_offset(struct partition *partition, int64_t timestamp_ms, int64_t *ret_offset,
                           int64_t *ret_timestamp_ms);
 
-/* Seals the open block: pushes wait from now; when all is committed done gets the end offset. partition_adopt_chain with a next
- * block lets the waiting pushes go on. Sealed already: the same end again. */
+/* Seals the open block: pushes wait from now; when all is committed done gets the end offset.
+ * partition_adopt_chain with a next block lets the waiting pushes go on. Sealed already: the same end again.
+ */
 void partition_seal(struct partition *partition, void (*done)(void *ctx, int error, int64_t end), void *ctx);
 
-/* Applies retention now; called by its shard's housekeeping once a minute. *ret_empty_blocks: how many sealed blocks at the
- * chain's head hold nothing that is kept: the coordinator may drop them, then partition_adopt_chain removes them. */
+/* Applies retention now; called by its shard's housekeeping once a minute. *ret_empty_blocks: how many sealed
+ * blocks at the chain's head hold nothing that is kept: the coordinator may drop them, then
+ * partition_adopt_chain removes them. */
 int partition_apply_retention(struct partition *partition, int64_t now_ms, size_t *ret_empty_blocks);
 /* Removes all its files and frees it (after partition_close's work). */
 int partition_delete(struct partition *partition);

@@ -1,5 +1,6 @@
-/* The table of batch producers and sessions: see producers.h. This file checks and notes; producers_state.c turns the table
- * into bytes and back. Entries hang in a list by last use, so that the bound evicts the one that was silent longest. */
+/* The table of batch producers and sessions: see producers.h. This file checks and notes; producers_state.c
+ * turns the table into bytes and back. Entries hang in a list by last use, so that the bound evicts the one
+ * that was silent longest. */
 #include "partition/producers.h"
 
 #include <assert.h>
@@ -42,9 +43,9 @@ static void producers_drop_session(struct producers *producers, struct session *
 
 void producers_clear(struct producers *producers)
 {
-    LIST_FOR_EACH_SAFE (at, &producers->batch_lru)
+    LIST_FOR_EACH_SAFE(at, &producers->batch_lru)
         producers_drop_batch_producer(producers, CONTAINER_OF(at, struct batch_producer, lru));
-    LIST_FOR_EACH_SAFE (at, &producers->session_lru)
+    LIST_FOR_EACH_SAFE(at, &producers->session_lru)
         producers_drop_session(producers, CONTAINER_OF(at, struct session, lru));
     assert(producers->session_entries == 0);
 }
@@ -78,8 +79,8 @@ static struct batch_producer *producers_find(const struct producers *producers, 
     return map_get(producers->by_id, bytes_of(&id, sizeof(id)));
 }
 
-int producers_check(const struct producers *producers, const struct batch_header *header, int64_t *ret_base_offset,
-                    int64_t *ret_end_offset)
+int producers_check(const struct producers *producers, const struct batch_header *header,
+                    int64_t *ret_base_offset, int64_t *ret_end_offset)
 {
     if (header->producer_id < 0)
         return 0;
@@ -159,7 +160,8 @@ int producers_note_header(struct producers *producers, const struct batch_header
         .base_offset = header->base_offset,
     };
     entry->batch_count = (uint8_t)(kept + 1);
-    /* Without a timestamp there is no telling how long it has been silent: only the table's bound evicts it. */
+    /* Without a timestamp there is no telling how long it has been silent: only the table's bound evicts it.
+     */
     entry->last_ms = header->max_timestamp_ms >= 0 ? header->max_timestamp_ms : INT64_MAX;
     return 0;
 }
@@ -225,8 +227,8 @@ static int session_grow(struct session *entry)
     return 0;
 }
 
-int producers_note_session(struct producers *producers, struct bytes producer, int64_t session, int64_t command_index,
-                           int64_t offset, int64_t now_ms)
+int producers_note_session(struct producers *producers, struct bytes producer, int64_t session,
+                           int64_t command_index, int64_t offset, int64_t now_ms)
 {
     struct session *entry = session_find(producers, producer, session);
     if (!entry) {
@@ -238,7 +240,8 @@ int producers_note_session(struct producers *producers, struct bytes producer, i
         memcpy(entry->key, key, len);
         entry->key_len = (uint16_t)len;
         list_init(&entry->lru);
-        if (session_grow(entry) != 0 || map_put(producers->by_session, bytes_of(entry->key, len), entry) != 0) {
+        if (session_grow(entry) != 0 ||
+            map_put(producers->by_session, bytes_of(entry->key, len), entry) != 0) {
             mem_free(entry->known);
             mem_free(entry);
             return CLYMQ_ENOMEM;
@@ -256,7 +259,8 @@ int producers_note_session(struct producers *producers, struct bytes producer, i
     entry->last_ms = now_ms;
     list_remove(&entry->lru);
     list_push_back(&producers->session_lru, &entry->lru);
-    while (producers->session_entries > SESSION_ENTRIES_MAX || map_count(producers->by_session) > SESSIONS_MAX)
+    while (producers->session_entries > SESSION_ENTRIES_MAX ||
+           map_count(producers->by_session) > SESSIONS_MAX)
         producers_drop_session(producers, CONTAINER_OF(producers->session_lru.next, struct session, lru));
     return 0;
 }
@@ -290,12 +294,12 @@ size_t producers_session_value(struct bytes producer, int64_t session, int64_t c
 
 void producers_expire(struct producers *producers, int64_t before_ms)
 {
-    LIST_FOR_EACH_SAFE (at, &producers->batch_lru) {
+    LIST_FOR_EACH_SAFE(at, &producers->batch_lru) {
         struct batch_producer *entry = CONTAINER_OF(at, struct batch_producer, lru);
         if (entry->last_ms < before_ms)
             producers_drop_batch_producer(producers, entry);
     }
-    LIST_FOR_EACH_SAFE (at, &producers->session_lru) {
+    LIST_FOR_EACH_SAFE(at, &producers->session_lru) {
         struct session *entry = CONTAINER_OF(at, struct session, lru);
         if (entry->last_ms < before_ms)
             producers_drop_session(producers, entry);

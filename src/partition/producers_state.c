@@ -1,10 +1,11 @@
-/* The producer table as bytes: for snapshots beside a block and for the control batch that begins a block; and the fold
- * over the log's batches that makes it again. Layout (big-endian; docs/file-format.md, "Producer table"):
+/* The producer table as bytes: for snapshots beside a block and for the control batch that begins a block;
+ * and the fold over the log's batches that makes it again. Layout (big-endian; docs/file-format.md, "Producer
+ * table"):
  *
  *   version u8 = 1
- *   producers u32, each: id i64, epoch i16, last_ms i64, batches u8, each: base sequence i32, last sequence i32, base offset i64
- *   sessions u32, each: key length u16, key (session i64 in host-independent order, name), last_ms i64,
- *                       pushes u32, each oldest first: command index i64, offset i64
+ *   producers u32, each: id i64, epoch i16, last_ms i64, batches u8, each: base sequence i32, last sequence
+ * i32, base offset i64 sessions u32, each: key length u16, key (session i64 in host-independent order, name),
+ * last_ms i64, pushes u32, each oldest first: command index i64, offset i64
  */
 #include <assert.h>
 
@@ -58,7 +59,7 @@ void producers_save(const struct producers *producers, struct strbuf *out)
 {
     put(out, PRODUCERS_VERSION, 1);
     put(out, map_count(producers->by_id), 4);
-    LIST_FOR_EACH (at, &producers->batch_lru) {
+    LIST_FOR_EACH(at, &producers->batch_lru) {
         const struct batch_producer *entry = CONTAINER_OF(at, struct batch_producer, lru);
         put(out, (uint64_t)entry->id, 8);
         put(out, (uint16_t)entry->epoch, 2);
@@ -71,7 +72,7 @@ void producers_save(const struct producers *producers, struct strbuf *out)
         }
     }
     put(out, map_count(producers->by_session), 4);
-    LIST_FOR_EACH (at, &producers->session_lru) {
+    LIST_FOR_EACH(at, &producers->session_lru) {
         const struct session *entry = CONTAINER_OF(at, struct session, lru);
         put(out, entry->key_len, 2);
         put(out, (uint64_t)session_number(entry->key), 8);
@@ -167,10 +168,11 @@ int producers_control_batch(const struct producers *producers, int64_t now_ms, s
     if (!error)
         error = batch_builder_init(&builder, state.len + 64);
     if (!error) {
-        const uint8_t key[4] = {0, CONTROL_KEY_VERSION, CONTROL_TYPE_PRODUCERS >> 8, CONTROL_TYPE_PRODUCERS & 0xff};
+        const uint8_t key[4] = {0, CONTROL_KEY_VERSION, CONTROL_TYPE_PRODUCERS >> 8,
+                                CONTROL_TYPE_PRODUCERS & 0xff};
         builder.attributes |= BATCH_CONTROL;
-        error = batch_builder_add(&builder, now_ms, bytes_of(key, sizeof(key)), bytes_of(state.data, state.len),
-                                  NULL, 0);
+        error = batch_builder_add(&builder, now_ms, bytes_of(key, sizeof(key)),
+                                  bytes_of(state.data, state.len), NULL, 0);
         if (!error)
             error = batch_builder_finish(&builder, BATCH_NONE, 0, ret_batch);
         batch_builder_free(&builder);
@@ -219,8 +221,8 @@ int producers_note_batch(struct producers *producers, const struct batch_header 
 {
     if (header->producer_id >= 0)
         return producers_note_header(producers, header);
-    /* Single pushes are written uncompressed by the partition itself; a producer's own batch without an id has nothing
-     * to remember. */
+    /* Single pushes are written uncompressed by the partition itself; a producer's own batch without an id
+     * has nothing to remember. */
     if (header->attributes & BATCH_COMPRESSION_MASK)
         return 0;
     struct batch_reader reader;
