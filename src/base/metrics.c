@@ -68,11 +68,10 @@ void metrics_free(struct metrics *metrics)
 {
     if (!metrics)
         return;
-    LIST_FOR_EACH_SAFE(family_item, &metrics->families)
-    {
+    LIST_FOR_EACH_SAFE(family_item, &metrics->families) {
         struct family *family = CONTAINER_OF(family_item, struct family, in_registry);
         LIST_FOR_EACH_SAFE(series_item, &family->series)
-        series_free(CONTAINER_OF(series_item, struct series, in_family));
+            series_free(CONTAINER_OF(series_item, struct series, in_family));
         mem_free(family);
     }
     map_free(metrics->by_name);
@@ -279,16 +278,14 @@ void metrics_print(struct metrics *metrics, struct strbuf *text)
 {
     static const char *const types[] = {"counter", "gauge", "histogram"};
     pthread_mutex_lock(&metrics->lock);
-    LIST_FOR_EACH(family_item, &metrics->families)
-    {
+    LIST_FOR_EACH(family_item, &metrics->families) {
         const struct family *family = CONTAINER_OF(family_item, struct family, in_registry);
         if (list_empty(&family->series))
             continue; /* its only series found no memory */
         strbuf_printf(text, "# HELP %s ", family->name);
         append_escaped(text, bytes_of_text(family->help), false);
         strbuf_printf(text, "\n# TYPE %s %s\n", family->name, types[family->type]);
-        LIST_FOR_EACH(series_item, &family->series)
-        {
+        LIST_FOR_EACH(series_item, &family->series) {
             const struct series *series = CONTAINER_OF(series_item, struct series, in_family);
             if (family->type == METRIC_HISTOGRAM) {
                 print_histogram(text, family, series);

@@ -1,0 +1,67 @@
+# A thin front for CMake and the scripts in tools/. `make` lists what there is.
+# Variables: WERROR=ON (warnings are errors), JOBS=N, PREFIX, DESTDIR.
+
+WERROR ?= OFF
+JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
+PREFIX ?= /usr/local
+BIN     = build/release/bin
+
+export JOBS WERROR
+
+.PHONY: help deps deps-test build test demo bench sim soak fuzz fuzz-smoke interop format format-check tidy \
+        check-layers install clean
+
+help: ## lists the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	  while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
+
+deps: ## installs what building needs and is missing (Debian, as root)
+	@tools/install-deps build
+
+deps-test:
+	@tools/install-deps test
+
+build: deps ## builds clymqd, clymq and clymq-sim into build/release/bin
+	@tools/build release
+
+test: deps-test ## runs every test of the CI; the last line counts them
+	@tools/run-tests
+
+demo: build ## shows the queue at work: corpus in, kill -9, corpus out
+	@tools/demo
+
+bench: build ## measures pushing and pulling on this machine
+	@bench/run
+
+sim: build ## runs the simulator over SEEDS (default 1-200)
+	@tools/sim
+
+soak: build ## runs load and kills for MINUTES (default 30)
+	@tools/soak
+
+fuzz: deps-test ## fuzzes each decoder for SECONDS (default 300)
+	@tools/fuzz
+
+fuzz-smoke: deps-test ## fuzzes each decoder for a few seconds
+	@SECONDS_EACH=5 tools/fuzz
+
+interop: build deps-test ## meets clients that others wrote
+	@tests/interop/run
+
+format: ## formats all sources in place
+	@tools/lint format
+
+format-check: ## says which sources are not formatted
+	@tools/lint format-check
+
+tidy: build deps-test ## runs clang-tidy over all sources
+	@tools/lint tidy
+
+check-layers: ## checks which folder includes which
+	@tools/check-layers
+
+install: build ## installs into DESTDIR and PREFIX (default /usr/local)
+	cmake --install build/release --prefix "$(PREFIX)"
+
+clean: ## removes build/
+	rm -rf build
