@@ -1,0 +1,45 @@
+/* A request to a backend that holds the tree itself: copied arguments and, later, its outcome. Owned by the
+ * backend's queue until its callback was called. One thread. */
+#ifndef CLYMQ_META_REQUEST_H
+#define CLYMQ_META_REQUEST_H
+
+#include "base/list.h"
+#include "meta/tree.h"
+#include "meta/watch.h"
+
+enum request_kind { REQUEST_TRANSACT, REQUEST_GET, REQUEST_LIST };
+
+struct request {
+    struct list link;
+    enum request_kind kind;
+    bool watch;
+    meta_callback done;
+    void *ctx;
+    uint64_t due_ns; /* simulated backend: when it is applied, then when it is answered */
+    int error;
+    int failed_op;
+    size_t op_count;
+    struct meta_op *ops;          /* TRANSACT: copies; into bytes */
+    char *path;                   /* GET, LIST: into bytes */
+    struct tree_undo *undo;       /* applied and not yet final */
+    struct meta_result *snapshot; /* GET, LIST: a copy of the outcome, to be answered later */
+    _Alignas(8) uint8_t bytes[];
+};
+
+/* Copies everything. NULL: out of memory. A transaction that is too long is remembered as failed. */
+struct request *request_new_transact(const struct meta_op *ops, size_t count, meta_callback done, void *ctx);
+struct request *request_new_read(enum request_kind kind, const char *path, bool watch, meta_callback done,
+                                 void *ctx);
+void request_free(struct request *request); /* NULL is allowed */
+/* Calls the callback with an error and no result. */
+void request_answer(const struct request *request, int error, int failed_op);
+/* GET and LIST: sets the watch, reads the tree and calls the callback. */
+void request_read(const struct request *request, const struct tree *tree, struct watch_set *watches);
+/* GET and LIST in two steps: copies the outcome (or sets error), and answers with it later (any kind of
+ * request). */
+void request_snapshot(struct request *request, const struct tree *tree, struct watch_set *watches);
+void request_answer_snapshot(const struct request *request);
+/* A request for which there is no memory to queue it: answered at once. */
+void request_refuse(meta_callback done, void *ctx);
+
+#endif

@@ -1,0 +1,18 @@
+/* Faults of the simulated backend, for tests and clymq-sim; the rest of its interface is in meta.h. */
+#ifndef CLYMQ_META_SIM_H
+#define CLYMQ_META_SIM_H
+
+#include "meta/meta.h"
+
+struct sim_meta_faults {
+    int transact_error;          /* such as CLYMQ_ENOSPC: nothing is changed */
+    uint32_t transact_error_ppm; /* per million transactions; 0 = never */
+};
+void sim_meta_store_set_faults(struct sim_meta_store *store, const struct sim_meta_faults *faults);
+/* Transactions applied so far. */
+uint64_t sim_meta_store_transactions(const struct sim_meta_store *store);
+/* The session is lost while its process lives: outstanding and later requests answer CLYMQ_ESESSION, the
+ * watcher is told, its ephemeral nodes are gone. */
+void sim_meta_lose_session(struct sim_meta_store *store, struct meta *meta);
+
+#endif
