@@ -146,7 +146,7 @@ int thrift_find_message(struct thrift_scan *scan, struct bytes data, size_t max_
                         struct thrift_extent *ret_extent, size_t *ret_need)
 {
     if (data.len == 0) {
-        *ret_need = 8;
+        *ret_need = 1;
         return CLYMQ_EAGAIN;
     }
     if (data.ptr[0] <= FRAME_MAX >> 24)
