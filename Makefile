@@ -39,7 +39,7 @@ sim: build ## runs the simulator over SEEDS (default 1-200)
 soak: build ## runs load and kills for MINUTES (default 30)
 	@tools/soak
 
-fuzz: deps-test ## fuzzes each decoder for SECONDS (default 300)
+fuzz: deps-test ## fuzzes each decoder for SECONDS_EACH (default 300)
 	@tools/fuzz
 
 fuzz-smoke: deps-test ## fuzzes each decoder for a few seconds
