@@ -105,6 +105,11 @@ struct io_loop {
     void *tail_ctx;
 };
 
+/* The loop whose callbacks run on this thread now; NULL outside. */
+struct io_loop *io_loop_current(void);
+/* For implementations: makes loop the current one and returns the one before. */
+struct io_loop *io_loop_set_current(struct io_loop *loop);
+
 /* An operating-system loop with its own pool of disk_workers threads (1–64). 0 or an error. */
 int io_os_loop_new(unsigned disk_workers, struct io_loop **ret_loop);
 /* Frees a loop that is not running. Its streams, listeners and timers must have been closed; submitted work is waited
@@ -114,7 +119,8 @@ static inline void io_loop_free(struct io_loop *loop)
     if (loop)
         loop->ops->free(loop);
 }
-/* Runs until io_loop_stop. (The simulated loop is run by its world instead and answers CLYMQ_EUNSUPPORTED.) */
+/* Runs until io_loop_stop. SIGPIPE is blocked on the thread meanwhile, because sendfile(2) cannot be told to raise none;
+ * a process need not ignore it. (The simulated loop is run by its world instead and answers CLYMQ_EUNSUPPORTED.) */
 static inline int io_loop_run(struct io_loop *loop)
 {
     return loop->ops->run(loop);

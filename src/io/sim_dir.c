@@ -259,8 +259,7 @@ int sim_dir_rename(struct sim_disk *disk, struct sim_inode *dir, const char *nam
 /* A rename between two folders waits for both to be synced; what it holds up is applied with it. */
 void sim_dir_sync(struct sim_disk *disk, struct sim_inode *dir)
 {
-    LIST_FOR_EACH_SAFE(item, &disk->journal)
-    {
+    LIST_FOR_EACH_SAFE(item, &disk->journal) {
         struct sim_change *change = CONTAINER_OF(item, struct sim_change, link);
         change->dir_synced |= change->dir == dir;
         change->to_dir_synced |= !change->to_dir || change->to_dir == dir;
@@ -271,8 +270,7 @@ void sim_dir_sync(struct sim_disk *disk, struct sim_inode *dir)
 
 void sim_dir_sync_failed(struct sim_disk *disk, struct sim_inode *dir)
 {
-    LIST_FOR_EACH(item, &disk->journal)
-    {
+    LIST_FOR_EACH(item, &disk->journal) {
         struct sim_change *change = CONTAINER_OF(item, struct sim_change, link);
         if (change->dir == dir || change->to_dir == dir)
             change->lost = true;

@@ -217,8 +217,7 @@ static void sim_close(struct io_file *file)
 
 void sim_fs_drop_files(struct sim_disk *disk, bool free_them)
 {
-    LIST_FOR_EACH_SAFE(item, &disk->files)
-    {
+    LIST_FOR_EACH_SAFE(item, &disk->files) {
         struct sim_handle *handle = CONTAINER_OF(item, struct sim_handle, link);
         if (free_them)
             sim_close(&handle->base);

@@ -1,0 +1,168 @@
+/* The disk workers of a loop: threads that take operations and pieces of work in the order given, and hand
+ * what is done back to the loop, many at a time. */
+#include <assert.h>
+#include <signal.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "io/os_loop.h"
+
+static void list_take_all(struct list *from, struct list *to)
+{
+    list_init(to);
+    if (list_empty(from))
+        return;
+    *to = *from;
+    to->next->prev = to->prev->next = to;
+    list_init(from);
+}
+
+static void run_op(struct io_op *op)
+{
+    switch (op->kind) {
+    case IO_OP_READ:
+        op->result = io_file_pread(op->file, op->parts[0].iov_base, op->parts[0].iov_len, op->offset);
+        break;
+    case IO_OP_WRITE:
+        op->result = io_file_pwritev(op->file, op->parts, op->count, op->offset);
+        break;
+    case IO_OP_SYNC:
+        op->result = io_file_sync(op->file);
+        break;
+    }
+}
+
+/* Runs one waiting item. The lock is held, but not meanwhile. */
+static void run_next(struct os_disk *disk, bool op_first)
+{
+    struct list *link = NULL, *done;
+    if (!list_empty(&disk->ops) && (op_first || list_empty(&disk->works))) {
+        link = list_pop_front(&disk->ops);
+        done = &disk->ops_done;
+    } else {
+        link = list_pop_front(&disk->works);
+        done = &disk->works_done;
+    }
+    pthread_mutex_unlock(&disk->lock);
+    if (done == &disk->ops_done) {
+        run_op(CONTAINER_OF(link, struct io_op, link));
+    } else {
+        struct io_work *work = CONTAINER_OF(link, struct io_work, link);
+        work->run(work);
+    }
+    pthread_mutex_lock(&disk->lock);
+    bool tell = list_empty(&disk->ops_done) && list_empty(&disk->works_done);
+    list_push_back(done, link);
+    if (tell)
+        uv_async_send(disk->async);
+}
+
+static void *worker(void *ctx)
+{
+    struct os_disk *disk = ctx;
+    bool op_first = true; /* taken in turn, so that neither kind starves the other */
+    pthread_mutex_lock(&disk->lock);
+    for (;;) {
+        if (!list_empty(&disk->ops) || !list_empty(&disk->works)) {
+            run_next(disk, op_first);
+            op_first = !op_first;
+        } else if (disk->stop) {
+            break;
+        } else {
+            disk->idle++;
+            pthread_cond_wait(&disk->work_or_stop, &disk->lock);
+            disk->idle--;
+        }
+    }
+    pthread_mutex_unlock(&disk->lock);
+    return NULL;
+}
+
+/* Signals are for the program's own threads: workers block them all. */
+static int start_worker(struct os_disk *disk)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&disk->threads[disk->thread_count], NULL, worker, disk);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed)
+        return CLYMQ_ELIMIT;
+    pthread_setname_np(disk->threads[disk->thread_count], "disk");
+    disk->thread_count++;
+    return 0;
+}
+
+int os_disk_init(struct os_disk *disk, unsigned threads, uv_async_t *async)
+{
+    disk->threads = mem_calloc(threads, sizeof(*disk->threads));
+    if (!disk->threads)
+        return CLYMQ_ENOMEM;
+    pthread_mutex_init(&disk->lock, NULL);
+    pthread_cond_init(&disk->work_or_stop, NULL);
+    list_init(&disk->ops);
+    list_init(&disk->works);
+    list_init(&disk->ops_done);
+    list_init(&disk->works_done);
+    disk->async = async;
+    while (disk->thread_count < threads) {
+        int error = start_worker(disk);
+        if (error) {
+            os_disk_stop(disk);
+            return error;
+        }
+    }
+    return 0;
+}
+
+void os_disk_stop(struct os_disk *disk)
+{
+    pthread_mutex_lock(&disk->lock);
+    disk->stop = true;
+    pthread_cond_broadcast(&disk->work_or_stop);
+    pthread_mutex_unlock(&disk->lock);
+    for (unsigned i = 0; i < disk->thread_count; i++)
+        pthread_join(disk->threads[i], NULL);
+    pthread_cond_destroy(&disk->work_or_stop);
+    pthread_mutex_destroy(&disk->lock);
+    mem_free(disk->threads);
+}
+
+static void hand_over(struct os_disk *disk, struct list *queue, struct list *link)
+{
+    pthread_mutex_lock(&disk->lock);
+    list_push_back(queue, link);
+    bool signal = disk->idle > 0;
+    pthread_mutex_unlock(&disk->lock);
+    if (signal)
+        pthread_cond_signal(&disk->work_or_stop);
+}
+
+void os_disk_submit(struct io_loop *base, struct io_op *op)
+{
+    struct os_disk *disk = &os_loop_of(base)->disk;
+    hand_over(disk, &disk->ops, &op->link);
+}
+
+void os_disk_work(struct io_loop *base, struct io_work *work)
+{
+    struct os_disk *disk = &os_loop_of(base)->disk;
+    hand_over(disk, &disk->works, &work->link);
+}
+
+void os_disk_deliver(struct os_disk *disk)
+{
+    struct list ops, works, *link;
+    pthread_mutex_lock(&disk->lock);
+    list_take_all(&disk->ops_done, &ops);
+    list_take_all(&disk->works_done, &works);
+    pthread_mutex_unlock(&disk->lock);
+    while ((link = list_pop_front(&ops))) {
+        struct io_op *op = CONTAINER_OF(link, struct io_op, link);
+        op->done(op);
+    }
+    while ((link = list_pop_front(&works))) {
+        struct io_work *work = CONTAINER_OF(link, struct io_work, link);
+        work->done(work);
+    }
+}

@@ -1,0 +1,315 @@
+/* The operating system's loop: the shared cases, and what only it has: threads, names, descriptors that run
+ * out. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "io/loop.h"
+#include "loop_cases.h"
+#include "scratch.h"
+
+struct os_place {
+    struct loop_place base;
+    struct scratch scratch;
+};
+
+static void run_place(struct loop_place *place)
+{
+    alarm(60); /* a case that never ends */
+    assert_int_equal(io_loop_run(place->server), 0);
+    alarm(0);
+    assert_true(place->done);
+    place->done = false;
+}
+
+static int setup(void **state)
+{
+    static struct os_place place;
+    place = (struct os_place){.scratch = scratch_new()};
+    place.base.run = run_place;
+    place.base.fs = place.scratch.fs;
+    assert_int_equal(io_os_loop_new(3, &place.base.server), 0);
+    place.base.client = place.base.server;
+    *state = &place.base;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct os_place *place = CONTAINER_OF(*state, struct os_place, base);
+    io_loop_free(place->base.server);
+    scratch_free(&place->scratch);
+    return 0;
+}
+
+#define SHARED(name)                                                                                         \
+    static void test_##name(void **state)                                                                    \
+    {                                                                                                        \
+        case_##name(*state);                                                                                 \
+    }
+SHARED(timers)
+SHARED(wake_and_tail)
+SHARED(disk)
+SHARED(echo)
+SHARED(echo_many)
+SHARED(send_file)
+SHARED(connect_refused)
+SHARED(close_in_callback)
+SHARED(peer_closes)
+SHARED(addresses)
+
+static void test_bad_arguments(void **state)
+{
+    struct io_loop *loop;
+    assert_int_equal(io_os_loop_new(0, &loop), CLYMQ_EINVAL);
+    assert_int_equal(io_os_loop_new(65, &loop), CLYMQ_EINVAL);
+}
+
+/* Wakes from several threads: none is lost, however they coalesce. */
+enum { WAKERS = 4, WAKES_EACH = 5000 };
+
+struct wakers {
+    struct loop_place *place;
+    _Atomic unsigned posted;
+    unsigned seen;
+};
+
+static void *waker(void *ctx)
+{
+    struct wakers *wakers = ctx;
+    for (unsigned i = 0; i < WAKES_EACH; i++) {
+        atomic_fetch_add(&wakers->posted, 1);
+        io_loop_wake(wakers->place->server);
+    }
+    return NULL;
+}
+
+static void on_wake(void *ctx)
+{
+    struct wakers *wakers = ctx;
+    wakers->seen = atomic_load(&wakers->posted);
+    if (wakers->seen == WAKERS * WAKES_EACH)
+        loop_case_done(wakers->place);
+}
+
+static void test_wakes_from_threads(void **state)
+{
+    struct wakers wakers = {.place = *state};
+    io_loop_on_wake(wakers.place->server, on_wake, &wakers);
+    pthread_t threads[WAKERS];
+    for (unsigned i = 0; i < WAKERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, waker, &wakers), 0);
+    run_place(wakers.place);
+    for (unsigned i = 0; i < WAKERS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(wakers.seen, WAKERS * WAKES_EACH);
+}
+
+/* A stop that comes before run is not lost; work submitted before free is waited for. */
+static void count_run(struct io_work *work)
+{
+    atomic_fetch_add((_Atomic unsigned *)work->ctx, 1);
+}
+
+static void never_done(struct io_work *work)
+{
+    fail_msg("done after free");
+}
+
+static void test_stop_and_free(void **state)
+{
+    struct io_loop *loop;
+    assert_int_equal(io_os_loop_new(1, &loop), 0);
+    io_loop_stop(loop);
+    assert_int_equal(io_loop_run(loop), 0);
+    _Atomic unsigned ran = 0;
+    struct io_work works[20];
+    for (unsigned i = 0; i < 20; i++) {
+        works[i] = (struct io_work){.run = count_run, .done = never_done, .ctx = &ran};
+        io_loop_work(loop, &works[i]);
+    }
+    io_loop_free(loop);
+    assert_int_equal(ran, 20);
+}
+
+/* Names are resolved off the loop; a name that does not exist is a failed stream; closing meanwhile is fine.
+ */
+struct named {
+    struct loop_place *place;
+    struct io_stream *stream;
+    int status;
+};
+
+static void on_named(void *ctx, unsigned events)
+{
+    struct named *named = ctx;
+    named->status = io_stream_status(named->stream);
+    io_stream_close(named->stream);
+    loop_case_done(named->place);
+}
+
+static void close_socket(void *ctx, struct io_socket *socket)
+{
+    io_socket_close(socket);
+}
+
+static int connect_by_name(struct loop_place *place, const char *address)
+{
+    struct named named = {.place = place};
+    assert_int_equal(
+        io_loop_connect(place->client, address, (struct io_stream_handler){on_named, &named}, &named.stream),
+        0);
+    io_stream_watch(named.stream, IO_WRITABLE);
+    run_place(place);
+    return named.status;
+}
+
+static void test_names(void **state)
+{
+    struct loop_place *place = *state;
+    struct io_listener *listener;
+    char address[64], name[80];
+    assert_int_equal(io_loop_listen(place->server, "127.0.0.1:0", close_socket, NULL, &listener), 0);
+    assert_int_equal(io_listener_address(listener, address, sizeof(address)), 0);
+    /* Where localhost is ::1 first, the second address of the name is tried. */
+    snprintf(name, sizeof(name), "localhost%s", strrchr(address, ':'));
+    assert_int_equal(connect_by_name(place, name), 0);
+    assert_int_equal(connect_by_name(place, "no-such-host.invalid:1"), CLYMQ_EUNREACH);
+    io_listener_close(listener);
+    struct io_stream *stream;
+    struct io_stream_handler handler = {on_named, NULL};
+    assert_int_equal(io_loop_connect(place->client, "no-such-host.invalid:1", handler, &stream), 0);
+    io_stream_close(stream);
+}
+
+/* Out of descriptors: accepting pauses, and goes on once there are some. */
+enum { CROWD = 40 };
+
+struct crowd {
+    struct loop_place *place;
+    struct io_stream *streams[CROWD];
+    unsigned accepted;
+    int spare[256];
+    unsigned spares;
+    struct io_timer relief;
+};
+
+static void on_crowd_accept(void *ctx, struct io_socket *socket)
+{
+    struct crowd *crowd = ctx;
+    io_socket_close(socket);
+    if (++crowd->accepted == CROWD)
+        loop_case_done(crowd->place);
+}
+
+static void on_relief(struct io_timer *timer)
+{
+    struct crowd *crowd = timer->ctx;
+    assert_int_equal(crowd->accepted, 0);
+    while (crowd->spares > 0)
+        close(crowd->spare[--crowd->spares]);
+}
+
+static void ignore(void *ctx, unsigned events)
+{
+}
+
+static void test_out_of_descriptors(void **state)
+{
+    struct crowd *crowd = mem_zalloc(sizeof(*crowd));
+    crowd->place = *state;
+    struct io_loop *loop = crowd->place->server;
+    log_configure(&(struct log_settings){.filter = "off"});
+    struct io_listener *listener;
+    char address[64];
+    assert_int_equal(io_loop_listen(loop, "127.0.0.1:0", on_crowd_accept, crowd, &listener), 0);
+    assert_int_equal(io_listener_address(listener, address, sizeof(address)), 0);
+    for (unsigned i = 0; i < CROWD; i++)
+        assert_int_equal(
+            io_loop_connect(loop, address, (struct io_stream_handler){ignore, NULL}, &crowd->streams[i]), 0);
+    struct rlimit before, tight;
+    getrlimit(RLIMIT_NOFILE, &before);
+    tight = before;
+    tight.rlim_cur = 200;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    int fd;
+    while ((fd = dup(0)) >= 0)
+        crowd->spare[crowd->spares++] = fd;
+    crowd->relief = (struct io_timer){.fire = on_relief, .ctx = crowd};
+    assert_int_equal(io_timer_start(loop, &crowd->relief, IO_MS(30)), 0);
+    run_place(crowd->place);
+    setrlimit(RLIMIT_NOFILE, &before);
+    assert_int_equal(crowd->accepted, CROWD);
+    for (unsigned i = 0; i < CROWD; i++)
+        io_stream_close(crowd->streams[i]);
+    io_listener_close(listener);
+    mem_free(crowd);
+    log_configure(&(struct log_settings){.filter = "info"});
+}
+
+/* The nth allocation of listening, connecting and starting a timer fails: an error, and nothing is left
+ * behind. */
+static void test_allocation_failures(void **state)
+{
+    struct loop_place *place = *state;
+    for (uint64_t nth = 1; nth < 50; nth++) {
+        struct io_listener *listener = NULL;
+        struct io_stream *stream = NULL;
+        struct io_timer timer = {0};
+        struct io_loop *loop;
+        mem_fail_nth(nth);
+        int error = io_loop_listen(place->server, "127.0.0.1:0", close_socket, NULL, &listener);
+        if (!error)
+            error = io_loop_connect(place->server, "127.0.0.1:1", (struct io_stream_handler){ignore, NULL},
+                                    &stream);
+        if (!error)
+            error = io_timer_start(place->server, &timer, IO_MS(1));
+        if (!error && (error = io_os_loop_new(2, &loop)) == 0)
+            io_loop_free(loop);
+        bool failed = mem_failed();
+        mem_fail_nth(0);
+        assert_int_equal(error, failed ? CLYMQ_ENOMEM : 0);
+        io_timer_stop(place->server, &timer);
+        io_stream_close(stream);
+        io_listener_close(listener);
+        if (!failed)
+            return;
+    }
+    fail();
+}
+
+int main(void)
+{
+#define IN_PLACE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        IN_PLACE(test_timers),
+        IN_PLACE(test_wake_and_tail),
+        IN_PLACE(test_disk),
+        IN_PLACE(test_echo),
+        IN_PLACE(test_echo_many),
+        IN_PLACE(test_send_file),
+        IN_PLACE(test_connect_refused),
+        IN_PLACE(test_close_in_callback),
+        IN_PLACE(test_peer_closes),
+        IN_PLACE(test_addresses),
+        cmocka_unit_test(test_bad_arguments),
+        IN_PLACE(test_wakes_from_threads),
+        cmocka_unit_test(test_stop_and_free),
+        IN_PLACE(test_names),
+        IN_PLACE(test_out_of_descriptors),
+        IN_PLACE(test_allocation_failures),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
