@@ -1,0 +1,99 @@
+"""10,000 connections at once are served, cost little, and the limits on connections hold."""
+
+import resource
+import socket
+import unittest
+
+import harness
+
+brokers, coordinators, types = harness.generated()
+
+WANTED = 10000
+
+
+def pull(key="0", offset=0):
+    return types.PullRequest(consumer="c", topic="t", key=key, offset=offset, size=1, option=4)
+
+
+class ManyConnections(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard < WANTED + 1000:
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (WANTED * 3, WANTED * 3))
+            except (ValueError, PermissionError):
+                harness.skip_all(f"the limit of open files is {hard}")
+        else:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    def test_ten_thousand(self):
+        server = harness.Server().start()
+        self.addCleanup(server.close)
+        harness.clymq(server, "topic", "create", "t", "--partitions", 1)
+        from test_python_thrift import call_bytes
+
+        request = call_bytes("pull", 7, pull())
+        before = server.rss_bytes()
+        connections = []
+        self.addCleanup(lambda: [c.close() for c in connections])
+        # More than one source address, since one has 28,000 ports at most.
+        for i in range(WANTED):
+            connection = socket.socket()
+            connection.bind((f"127.0.0.{2 + i % 4}", 0))
+            connection.connect(("127.0.0.1", server.broker_port))
+            connections.append(connection)
+        # Each is served: a call on every one, all sent before the first answer is read.
+        for connection in connections:
+            connection.settimeout(60)
+            connection.sendall(request)
+        for connection in connections:
+            self.assertEqual(connection.recv(4)[:2], b"\x80\x01")
+        per_connection = (server.rss_bytes() - before) / WANTED
+        print(f"{per_connection:.0f} bytes of resident memory a connection")
+        self.assertLess(per_connection, 16384)
+        with harness.broker(server) as client:
+            client.pull(pull())
+        self.assertEqual(server.stop(), 0)
+
+    def test_limits(self):
+        server = harness.Server(max_connections=20, max_connections_per_address=5).start()
+        self.addCleanup(server.close)
+
+        def connect(address):
+            connection = socket.socket()
+            self.addCleanup(connection.close)
+            connection.settimeout(20)
+            connection.bind((address, 0))
+            connection.connect(("127.0.0.1", server.broker_port))
+            return connection
+
+        def closed(connection):
+            try:
+                return connection.recv(1) == b""
+            except ConnectionResetError:
+                return True
+
+        kept = [connect("127.0.0.2") for _ in range(5)]
+        self.assertTrue(closed(connect("127.0.0.2")), "a sixth connection of one address")
+        for address in ("127.0.0.3", "127.0.0.4", "127.0.0.5"):
+            kept += [connect(address) for _ in range(5)]
+        self.assertTrue(closed(connect("127.0.0.6")), "a twenty-first connection in all")
+        # Room comes back when one is closed.
+        kept.pop(0).close()
+
+        def served_again():
+            connection = connect("127.0.0.2")
+            connection.settimeout(0.2)
+            try:
+                return connection.recv(1) != b""
+            except ConnectionResetError:
+                return False
+            except socket.timeout:
+                return True
+
+        harness.wait_until(served_again, "a connection is accepted again")
+
+
+if __name__ == "__main__":
+    harness.main()
