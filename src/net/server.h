@@ -1,12 +1,19 @@
 /* Incoming connections: framing, answer order, limits. One struct net_server serves one port over all shards.
  *
- * A connection belongs to one shard (handed out round-robin on accept) and everything of it happens there. Each complete
- * message becomes a struct net_call, given to on_call on the connection's shard; the handler answers it at once or later,
- * on the same shard, in any order: the answers go out in the order of the calls. A call stays valid until it is answered,
- * also when its connection is gone (the answer is then dropped).
+ * A connection belongs to one shard (handed out round-robin on accept) and everything of it happens there.
+ * Each complete message becomes a struct net_call, given to on_call on the connection's shard; the handler
+ * answers it at once or later, on the same shard, in any order: the answers go out in the order of the calls.
+ * A call stays valid until it is answered, also when its connection is gone (the answer is then dropped).
  *
- * The reader stops when a connection has too many unanswered calls or too much unsent output, and when the server's
- * calls hold too much memory, so that a flooding or never-reading client costs bounded memory and stops nobody else. */
+ * The reader stops when a connection has too many unanswered calls or too much unsent output, and when the
+ * server's calls hold too much memory, so that a flooding or never-reading client costs bounded memory and
+ * stops nobody else. Each shard has an equal share of max_inflight_bytes. Beyond its share a connection is
+ * read only while it has no call outstanding, and one large message (64 KiB) of a shard at a time is let in,
+ * so that all go on, one call at a time.
+ *
+ * A begun message must make progress within receive_ms and come in at 16 KiB/s in the long run. A call's
+ * message buffer belongs to the call alone until the handler shares it: what is in it may be changed in
+ * place. */
 #ifndef CLYMQ_NET_SERVER_H
 #define CLYMQ_NET_SERVER_H
 
@@ -17,15 +24,15 @@
 #include "wire/thrift.h"
 
 struct net_limits {
-    int64_t max_message_bytes;       /* 16 MiB */
-    int64_t max_connections;         /* 20,000, over all shards */
-    int64_t max_connections_per_address; /* 0 = no limit */
-    int64_t max_pipelined_calls;     /* per connection, 1024 */
-    int64_t max_inflight_bytes;      /* of messages and answers held, over all connections of the server; 256 MiB */
+    int64_t max_message_bytes;             /* 16 MiB */
+    int64_t max_connections;               /* 20,000, over all shards */
+    int64_t max_connections_per_address;   /* 0 = no limit */
+    int64_t max_pipelined_calls;           /* per connection, 1024 */
+    int64_t max_inflight_bytes;            /* of messages and answers held, over all connections; 256 MiB */
     int64_t max_connection_inflight_bytes; /* 32 MiB; never less than one message */
-    int64_t idle_ms;                 /* no traffic and no unanswered call: closed; 15 min */
-    int64_t receive_ms;              /* a begun message must be complete within; 30 s without any progress */
-    int64_t send_ms;                 /* unsent output must make progress within; 30 s */
+    int64_t idle_ms;                       /* no traffic and no unanswered call: closed; 15 min */
+    int64_t receive_ms;                    /* a begun message must make progress within; 30 s */
+    int64_t send_ms;                       /* unsent output must make progress within; 30 s */
 };
 void net_limits_defaults(struct net_limits *limits);
 
@@ -34,34 +41,35 @@ struct net_conn;
 
 struct net_call {
     struct net_server *server;
-    struct shard *shard;         /* where it came in and must be answered */
+    struct shard *shard; /* where it came in and must be answered */
     const struct rpc_method *method;
     struct thrift_form form;
     int32_t sequence;
     struct principal principal;
-    struct buf *message;         /* the call's own reference: views of the decoded request point into it */
+    struct buf *message; /* the call's own reference: views of the decoded request point into it. Given back
+                            when the call is answered */
     struct bytes args;
-    void *ctx;                   /* the handler's */
-    struct net_conn *conn;       /* net's own from here; NULL once the connection is gone */
+    void *ctx;             /* the handler's */
+    struct net_conn *conn; /* net's own from here; kept until its last call is answered */
     struct list link;
-    struct net_output *answer;
+    struct net_output *answer; /* NULL = not answered yet */
 };
 
-/* What follows an answer's head: memory, or a range of a file sent without copying. release is called (on the call's shard)
- * once it is sent or dropped. Zeroed = none. */
+/* What follows an answer's head: memory, or a range of a file sent without copying. release is called (on the
+ * call's shard) once it is sent or dropped. Zeroed = none. */
 struct net_payload {
-    struct slice slice;          /* memory; its reference is taken over */
-    struct io_file *file;        /* or a file's range */
+    struct slice slice;   /* memory; its reference is taken over */
+    struct io_file *file; /* or a file's range */
     uint64_t position;
-    size_t len;
-    void (*release)(void *ctx);  /* for the file; may be NULL */
+    size_t len;                 /* of the range; memory has slice.len */
+    void (*release)(void *ctx); /* for the file; may be NULL */
     void *ctx;
 };
 
 struct net_server_config {
-    const char *address;         /* HOST:PORT */
-    const char *name;            /* for logs and metrics: "broker", "coordinator" */
-    unsigned services;           /* mask of enum rpc_service that this port answers */
+    const char *address; /* HOST:PORT */
+    const char *name;    /* for logs and metrics: "broker", "coordinator" */
+    unsigned services;   /* mask of enum rpc_service that this port answers */
     struct net_limits limits;
     /* A complete message with a known method. The handler decodes call->args with thrift_decode. */
     void (*on_call)(void *ctx, struct net_call *call);
@@ -70,23 +78,28 @@ struct net_server_config {
     void *ctx;
 };
 
-/* Listens, on shard 0; call it there. Unknown methods are answered with exception 1, undecodable messages with 7 or by
- * closing; oversized ones with exception 7 and a sentence, then closed. */
+/* Listens, on shard 0; call it there. Unknown methods are answered with exception 1, undecodable messages
+ * with 7 or by closing; oversized ones with exception 7 and a sentence, then closed. */
 int net_server_start(struct shards *shards, const struct net_server_config *config, struct metrics *metrics,
                      struct net_server **ret_server);
 int net_server_address(const struct net_server *server, char *out, size_t cap);
-/* Stops accepting; connections without unanswered calls are closed, the others when their last answer is sent, all after
- * grace_ms. done is called on shard 0. */
+/* Stops accepting; connections without unanswered calls are closed, the others when their last answer is
+ * sent, all after grace_ms. done is called on shard 0. */
 void net_server_stop(struct net_server *server, int64_t grace_ms, void (*done)(void *ctx), void *ctx);
-/* After stop's done (or, in the simulator, after the loops died). Unanswered calls must not be answered after this. */
+/* After stop's done, also from inside it (or, in the simulator, after the loops died). Frees unanswered calls
+ * too: they must not be answered any more, nor, by another shard, at the same time. Payloads that were not
+ * sent are released, so free the server before what their release functions use. NULL is allowed. */
 void net_server_free(struct net_server *server);
 
 /* The id of a call's connection: unique in the process, never 0. */
 uint64_t net_call_conn_id(const struct net_call *call);
+/* Whether the connection is gone, so that nobody waits for the answer any more (the call must be answered all
+ * the same). */
+bool net_call_is_abandoned(const struct net_call *call);
 bool net_call_is_framed(const struct net_call *call);
 
-/* Answers: response is the method's response struct; payload goes in the place of the STRING field whose ptr is NULL and
- * len is payload->len. Takes over the call and the payload. ONEWAY calls drop the answer. */
+/* Answers: response is the method's response struct; payload goes in the place of the STRING field whose ptr
+ * is NULL and len is payload->len. Takes over the call and the payload. ONEWAY calls drop the answer. */
 void net_call_answer(struct net_call *call, const void *response, struct net_payload *payload);
 void net_call_fail(struct net_call *call, enum thrift_exception type, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

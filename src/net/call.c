@@ -1,0 +1,234 @@
+/* Calls: from a whole message to the handler, and from the handler's answer to the place of the call in the
+ * order of answers. See conn.h for the life of what is used here. */
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "net/conn.h"
+
+#define LOG_MODULE "net"
+#include "base/log.h"
+
+enum { TEXT_BYTES = 512 };
+
+static struct net_slot *slot_of(struct net_call *call)
+{
+    return CONTAINER_OF(call, struct net_slot, call);
+}
+
+/* Takes over buf (NULL for a refused message). NULL: out of memory, buf is freed. */
+static struct net_slot *slot_new(struct net_conn *conn, struct buf *buf, const struct thrift_form *form,
+                                 const struct thrift_message *message)
+{
+    struct net_slot *slot = mem_alloc(sizeof(*slot));
+    if (!slot) {
+        buf_unref(buf);
+        return NULL;
+    }
+    slot->call = (struct net_call){
+        .server = conn->server,
+        .shard = conn->part->shard,
+        .form = *form,
+        .sequence = message->sequence,
+        .principal = {"anonymous", conn->address},
+        .message = buf,
+        .args = message->args,
+        .conn = conn,
+    };
+    slot->cost = sizeof(*slot) + (buf ? sizeof(*buf) + buf->cap : 0);
+    slot->oneway = message->kind == THRIFT_ONEWAY;
+    list_push_back(slot->oneway ? &conn->oneways : &conn->slots, &slot->call.link);
+    conn->calls++;
+    net_limits_count(conn, (int64_t)slot->cost);
+    return slot;
+}
+
+void net_slot_end(struct net_slot *slot)
+{
+    struct net_conn *conn = slot->call.conn;
+    net_conn_hold(conn);
+    list_remove(&slot->call.link);
+    conn->calls--;
+    net_limits_count(conn, -(int64_t)slot->cost);
+    buf_unref(slot->call.message);
+    if (slot->call.answer) {
+        buf_unref(slot->output.encoded.buf);
+        net_payload_drop(&slot->output.payload);
+    }
+    mem_free(slot);
+    net_conn_release(conn);
+}
+
+/* The answer is made: it waits for its turn. encoded and payload are taken over. */
+static void slot_answer(struct net_slot *slot, struct thrift_encoded *encoded, struct net_payload *payload)
+{
+    struct net_conn *conn = slot->call.conn;
+    struct net_output *output = &slot->output;
+    output->encoded = *encoded;
+    output->payload = payload ? *payload : (struct net_payload){0};
+    output->size = encoded->head_len + encoded->payload_len + encoded->tail_len;
+    output->sent = 0;
+    slot->call.answer = output;
+    buf_unref(slot->call.message);
+    slot->call.message = NULL;
+    slot->call.args = (struct bytes){0};
+    size_t cost = sizeof(*slot) + net_output_cost(output);
+    net_limits_count(conn, (int64_t)cost - (int64_t)slot->cost);
+    slot->cost = cost;
+    if (conn->slots.next == &slot->call.link)
+        net_part_flush_later(conn);
+}
+
+/* Nobody waits for this answer. */
+static void slot_forget(struct net_slot *slot)
+{
+    struct net_conn *conn = slot->call.conn;
+    bool closed = conn->state == NET_CONN_CLOSED;
+    net_conn_hold(conn);
+    net_slot_end(slot);
+    if (!closed)
+        net_part_flush_later(conn); /* it may be paused for this call */
+    net_conn_release(conn);
+}
+
+/* No memory for the answer: the client learns that the outcome is unknown from the connection's end. */
+static void slot_fail(struct net_slot *slot)
+{
+    slot->call.conn->failed = true;
+    net_part_flush_later(slot->call.conn);
+    slot_forget(slot);
+}
+
+static void slot_except(struct net_slot *slot, struct bytes method, enum thrift_exception type,
+                        const char *text)
+{
+    struct thrift_encoded encoded;
+    if (thrift_encode_exception(&slot->call.form, method, slot->call.sequence, type, text, &encoded))
+        slot_fail(slot);
+    else
+        slot_answer(slot, &encoded, NULL);
+}
+
+bool net_call_receive(struct net_conn *conn, struct net_message *message)
+{
+    const struct thrift_extent *extent = &message->extent;
+    struct thrift_message header;
+    int error = thrift_read_message(extent->form.protocol,
+                                    bytes_of(message->buf->data + extent->body, extent->body_len), &header);
+    if (error || (header.kind != THRIFT_CALL && header.kind != THRIFT_ONEWAY)) {
+        buf_unref(message->buf);
+        net_conn_close(conn, NET_CLOSE_PROTOCOL);
+        return false;
+    }
+    struct net_slot *slot = slot_new(conn, message->buf, &extent->form, &header);
+    if (!slot) {
+        net_conn_close(conn, NET_CLOSE_NO_MEMORY);
+        return false;
+    }
+    metric_add(conn->part->metrics.calls, 1);
+    const struct net_server_config *config = &conn->server->config;
+    slot->call.method = rpc_find_method(config->services, header.method);
+    if (slot->call.method) {
+        config->on_call(config->ctx, &slot->call);
+    } else if (slot->oneway) {
+        slot_forget(slot);
+    } else {
+        char text[TEXT_BYTES];
+        bool printable = header.method.len <= 100 && utf8_valid(header.method);
+        snprintf(text, sizeof(text), "unknown method '%.*s'", printable ? (int)header.method.len : 0,
+                 (const char *)header.method.ptr);
+        slot_except(slot, header.method, THRIFT_UNKNOWN_METHOD, text);
+    }
+    return conn->state != NET_CONN_CLOSED;
+}
+
+int net_call_refuse(struct net_conn *conn, struct bytes start)
+{
+    struct thrift_form form;
+    struct thrift_message header;
+    int error = net_input_peek(start, &form, &header);
+    if (error)
+        return error;
+    conn->state = NET_CONN_FINISHING;
+    conn->finish_reason = NET_CLOSE_TOO_BIG;
+    if (header.kind != THRIFT_CALL)
+        return 0;
+    struct net_slot *slot = slot_new(conn, NULL, &form, &header);
+    if (!slot)
+        return CLYMQ_ENOMEM;
+    slot->call.method = NULL;
+    char text[TEXT_BYTES];
+    snprintf(text, sizeof(text),
+             "the message is larger than the limit of %lld bytes (max_message_bytes): send less at once or "
+             "raise the "
+             "limit on the server",
+             (long long)conn->server->config.limits.max_message_bytes);
+    slot_except(slot, header.method, THRIFT_PROTOCOL_ERROR, text);
+    return 0;
+}
+
+uint64_t net_call_conn_id(const struct net_call *call)
+{
+    return call->conn->id;
+}
+
+bool net_call_is_abandoned(const struct net_call *call)
+{
+    return call->conn->state == NET_CONN_CLOSED;
+}
+
+bool net_call_is_framed(const struct net_call *call)
+{
+    return call->form.envelope == THRIFT_FRAMED || call->form.envelope == THRIFT_TTHEADER_FRAMED;
+}
+
+void net_call_answer(struct net_call *call, const void *response, struct net_payload *payload)
+{
+    struct net_slot *slot = slot_of(call);
+    assert(!call->answer && call->method);
+    if (slot->oneway || net_call_is_abandoned(call)) {
+        if (payload)
+            net_payload_drop(payload);
+        slot_forget(slot);
+        return;
+    }
+    struct thrift_encoded encoded;
+    int error = thrift_encode(&call->form, THRIFT_REPLY, call->method->name, call->sequence, 0,
+                              call->method->response, response, &encoded);
+    if (error) {
+        if (payload)
+            net_payload_drop(payload);
+        if (error == CLYMQ_ETOOBIG)
+            slot_except(slot, call->method->name, THRIFT_INTERNAL_ERROR,
+                        "the answer is too big: ask for less at once");
+        else
+            slot_fail(slot);
+        return;
+    }
+    size_t payload_len = !payload ? 0 : payload->file ? payload->len : payload->slice.len;
+    assert(encoded.payload_len == payload_len);
+    if (payload && payload_len == 0) {
+        net_payload_drop(payload);
+        payload = NULL;
+    }
+    slot_answer(slot, &encoded, payload);
+}
+
+void net_call_fail(struct net_call *call, enum thrift_exception type, const char *format, ...)
+{
+    struct net_slot *slot = slot_of(call);
+    assert(!call->answer && call->method);
+    if (slot->oneway || net_call_is_abandoned(call)) {
+        slot_forget(slot);
+        return;
+    }
+    char text[TEXT_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    slot_except(slot, call->method->name, type, text);
+}

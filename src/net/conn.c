@@ -1,0 +1,446 @@
+/* An incoming connection on its shard: arrival, reading, and its end. conn.h tells its life. */
+#include <assert.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "net/conn.h"
+
+#define LOG_MODULE "net"
+#include "base/log.h"
+
+enum {
+    ROUND_BYTES = 512 * 1024, /* read per connection and round, so that others get their turn */
+    PRESSED_BYTES = 4 * 1024, /* read at once where memory is short: it may have to be kept */
+    REFUSAL_BYTES = 1024,     /* the header of a message that is too big must end within */
+};
+
+const char *net_close_reason_name(enum net_close_reason reason)
+{
+    static const char *const names[] = {
+        [NET_CLOSE_PEER] = "peer",
+        [NET_CLOSE_ERROR] = "error",
+        [NET_CLOSE_IDLE] = "idle",
+        [NET_CLOSE_RECEIVE_TIMEOUT] = "receive_timeout",
+        [NET_CLOSE_SEND_TIMEOUT] = "send_timeout",
+        [NET_CLOSE_PROTOCOL] = "protocol",
+        [NET_CLOSE_TOO_BIG] = "too_big",
+        [NET_CLOSE_NO_MEMORY] = "no_memory",
+        [NET_CLOSE_ADDRESS_LIMIT] = "address_limit",
+        [NET_CLOSE_FILE] = "file",
+        [NET_CLOSE_STOP] = "stop",
+    };
+    return names[reason];
+}
+
+static struct shard *home_shard(const struct net_conn *conn)
+{
+    return shards_get(conn->server->shards, 0);
+}
+
+void net_conn_release(struct net_conn *conn)
+{
+    assert(conn->busy > 0);
+    if (--conn->busy > 0 || conn->state != NET_CONN_CLOSED || conn->calls > 0)
+        return;
+    if (conn->part->stopped)
+        return; /* net_server_free has it */
+    conn->free_message.run = net_server_conn_free;
+    shard_send(home_shard(conn), &conn->free_message);
+}
+
+void net_conn_touch(struct net_conn *conn)
+{
+    conn->active_ns = net_part_now(conn->part);
+    list_remove(&conn->active);
+    list_push_back(&conn->part->conns, &conn->active);
+}
+
+static void log_close(const struct net_conn *conn, enum net_close_reason reason)
+{
+    const char *address = conn->address ? conn->address : "?";
+    const char *name = net_close_reason_name(reason);
+    switch (reason) {
+    case NET_CLOSE_PEER:
+    case NET_CLOSE_ERROR:
+    case NET_CLOSE_IDLE:
+    case NET_CLOSE_STOP:
+        log_debug("%s: connection of %s closed: %s", conn->server->name, address, name);
+        break;
+    case NET_CLOSE_PROTOCOL:
+        log_limited(LOG_WARN, "%s: closed the connection of %s, which does not speak the RPC protocol",
+                    conn->server->name, address);
+        break;
+    default:
+        log_limited(LOG_WARN, "%s: closed the connection of %s: %s", conn->server->name, address, name);
+    }
+}
+
+static void drop_input(struct net_conn *conn)
+{
+    net_input_clear(&conn->input);
+    buf_unref(conn->stash);
+    conn->stash = NULL;
+    net_limits_hold(conn);
+}
+
+/* Answers that will not be sent; unanswered calls stay. */
+static void drop_answers(struct net_conn *conn)
+{
+    LIST_FOR_EACH_SAFE(item, &conn->slots)
+        if (net_slot_of(item)->call.answer)
+            net_slot_end(net_slot_of(item));
+}
+
+void net_conn_close(struct net_conn *conn, enum net_close_reason reason)
+{
+    if (conn->state == NET_CONN_CLOSED)
+        return;
+    struct net_part *part = conn->part;
+    net_conn_hold(conn);
+    log_close(conn, reason);
+    conn->state = NET_CONN_CLOSED;
+    net_limits_unpause(conn);
+    list_remove(&conn->active);
+    list_remove(&conn->receiving);
+    list_remove(&conn->sending);
+    list_remove(&conn->flushing);
+    io_stream_close(conn->stream);
+    conn->stream = NULL;
+    if (conn->socket)
+        io_socket_close(conn->socket);
+    conn->socket = NULL;
+    drop_input(conn);
+    drop_answers(conn);
+    net_limits_yield(conn);
+    part->open--;
+    metric_set(part->metrics.connections, part->open);
+    metric_add(part->metrics.closed[reason], 1);
+    const struct net_server_config *config = &conn->server->config;
+    if (config->on_conn_closed)
+        config->on_conn_closed(config->ctx, part->shard, conn->id);
+    conn->closed_message.run = net_server_conn_closed;
+    shard_send(home_shard(conn), &conn->closed_message);
+    if (part->draining && part->open == 0)
+        net_part_tail_later(part);
+    net_conn_release(conn);
+}
+
+void net_conn_free(struct net_conn *conn)
+{
+    io_stream_close(conn->stream);
+    if (conn->socket)
+        io_socket_close(conn->socket);
+    conn->stream = NULL;
+    conn->socket = NULL;
+    conn->state = NET_CONN_CLOSED;
+    conn->part->stopped = true; /* also in a crashed process: nothing is sent any more */
+    drop_input(conn);
+    while (!list_empty(&conn->slots))
+        net_slot_end(net_slot_of(conn->slots.next));
+    while (!list_empty(&conn->oneways))
+        net_slot_end(net_slot_of(conn->oneways.next));
+    mem_free(conn->address);
+    mem_free(conn);
+}
+
+/* Keeps what was read and must not be looked at before reading goes on. */
+static int keep(struct net_conn *conn, struct bytes span)
+{
+    if (conn->stash) {
+        conn->stash_at = (size_t)(span.ptr - conn->stash->data);
+        return 0;
+    }
+    if (span.len == 0)
+        return 0;
+    conn->stash = buf_new(span.len);
+    if (!conn->stash)
+        return CLYMQ_ENOMEM;
+    memcpy(conn->stash->data, span.ptr, span.len);
+    conn->stash->len = span.len;
+    conn->stash_at = 0;
+    return 0;
+}
+
+/* The message is too big. Answers it as soon as its header is there; until then its start is collected in
+ * input. */
+static void refuse(struct net_conn *conn, struct bytes span)
+{
+    uint8_t start[REFUSAL_BYTES];
+    struct buf *partial = conn->input.partial;
+    size_t len = partial ? (partial->len < sizeof(start) ? partial->len : sizeof(start)) : 0;
+    if (len)
+        memcpy(start, partial->data, len);
+    size_t more = span.len < sizeof(start) - len ? span.len : sizeof(start) - len;
+    memcpy(start + len, span.ptr, more);
+    len += more;
+    conn->oversized = true;
+    net_input_clear(&conn->input);
+    int error = net_call_refuse(conn, bytes_of(start, len));
+    if (error == CLYMQ_EAGAIN && len < sizeof(start)) {
+        conn->input.partial = buf_new(sizeof(start));
+        if (!conn->input.partial) {
+            net_conn_close(conn, NET_CLOSE_NO_MEMORY);
+            return;
+        }
+        memcpy(conn->input.partial->data, start, len);
+        conn->input.partial->len = len;
+        conn->input.need = len + 1;
+    } else if (error) {
+        net_conn_close(conn, error == CLYMQ_ENOMEM ? NET_CLOSE_NO_MEMORY : NET_CLOSE_TOO_BIG);
+    }
+}
+
+/* Hands over the messages in span until none is complete or a limit is reached. */
+static void take_messages(struct net_conn *conn, struct bytes span)
+{
+    const struct net_limits *limits = &conn->server->config.limits;
+    while (conn->state == NET_CONN_OPEN) {
+        if (conn->oversized) {
+            refuse(conn, span);
+            break;
+        }
+        if (!net_limits_may_take(conn)) {
+            if (keep(conn, span))
+                net_conn_close(conn, NET_CLOSE_NO_MEMORY);
+            else
+                net_limits_pause(conn, false);
+            break;
+        }
+        struct net_message message;
+        int error = net_input_take(&conn->input, &span, (size_t)limits->max_message_bytes, &message);
+        if (error == CLYMQ_EAGAIN)
+            break;
+        if (error == CLYMQ_ETOOBIG) {
+            refuse(conn, span);
+            break;
+        }
+        if (error) {
+            net_conn_close(conn, error == CLYMQ_ENOMEM ? NET_CLOSE_NO_MEMORY : NET_CLOSE_PROTOCOL);
+            break;
+        }
+        conn->begun_ns = 0; /* the next message's time begins when it begins */
+        net_call_receive(conn, &message);
+    }
+}
+
+static void read_round(struct net_conn *conn)
+{
+    struct net_part *part = conn->part;
+    size_t round = 0;
+    while (conn->state == NET_CONN_OPEN && !conn->paused && round < ROUND_BYTES) {
+        bool grows = net_input_grows(&conn->input);
+        if (!net_limits_may_take(conn) || (grows && !net_limits_may_grow(conn))) {
+            net_limits_pause(conn, grows && conn->calls == 0);
+            break;
+        }
+        struct bytes span;
+        bool full;
+        ssize_t count =
+            net_input_read(&conn->input, conn->stream, part->scratch,
+                           net_limits_pressed(part) ? PRESSED_BYTES : NET_SCRATCH_BYTES, &span, &full);
+        if (count == CLYMQ_EAGAIN)
+            break;
+        if (count <= 0) {
+            net_conn_close(conn, count == 0              ? NET_CLOSE_PEER
+                                 : count == CLYMQ_ENOMEM ? NET_CLOSE_NO_MEMORY
+                                                         : NET_CLOSE_ERROR);
+            return;
+        }
+        round += (size_t)count;
+        take_messages(conn, span);
+        if (conn->state == NET_CONN_CLOSED)
+            break;
+        net_limits_hold(conn);
+        net_limits_receiving(conn, (size_t)count);
+        if (!full)
+            break;
+    }
+    if (round > 0) {
+        metric_add(part->metrics.received, (int64_t)round);
+        if (conn->state != NET_CONN_CLOSED)
+            net_conn_touch(conn);
+    }
+}
+
+/* Reads and drops, so that closing the socket does not reset the connection before the client has read our
+ * last answer. */
+static void discard_round(struct net_conn *conn)
+{
+    for (size_t round = 0; round < ROUND_BYTES;) {
+        ssize_t count = io_stream_read(conn->stream, conn->part->scratch, NET_SCRATCH_BYTES);
+        if (count == CLYMQ_EAGAIN) {
+            /* A stopping server waits for nobody who is silent; after a refusal the rest of the message is
+             * awaited. */
+            if (conn->finish_reason == NET_CLOSE_STOP)
+                net_conn_close(conn, conn->finish_reason);
+            return;
+        }
+        if (count <= 0) {
+            net_conn_close(conn, conn->finish_reason);
+            return;
+        }
+        round += (size_t)count;
+        metric_add(conn->part->metrics.received, count);
+        net_conn_touch(conn);
+    }
+}
+
+static void linger(struct net_conn *conn)
+{
+    conn->state = NET_CONN_LINGERING;
+    conn->linger_ns = conn->active_ns = net_part_now(conn->part);
+    net_limits_unpause(conn);
+    drop_input(conn);
+    list_remove(&conn->receiving);
+    list_push_back(&conn->part->receiving, &conn->receiving);
+    discard_round(conn);
+}
+
+void net_conn_resume(struct net_conn *conn)
+{
+    if (conn->state != NET_CONN_OPEN || !conn->paused)
+        return;
+    net_limits_unpause(conn);
+    struct buf *stash = conn->stash;
+    if (!stash) {
+        net_limits_receiving(conn, 0);
+        return;
+    }
+    take_messages(conn, bytes_of(stash->data + conn->stash_at, stash->len - conn->stash_at));
+    if (conn->state == NET_CONN_CLOSED)
+        return;
+    if (!conn->paused) { /* used up, or its rest is in input by now */
+        buf_unref(conn->stash);
+        conn->stash = NULL;
+    }
+    net_limits_hold(conn);
+    net_limits_receiving(conn, conn->input.partial ? conn->input.partial->len : 0);
+}
+
+static bool between_messages(const struct net_conn *conn)
+{
+    return conn->calls == 0 && !conn->input.partial && !conn->stash;
+}
+
+static void watch(struct net_conn *conn)
+{
+    unsigned wanted = conn->blocked ? IO_WRITABLE : 0;
+    if (conn->state == NET_CONN_LINGERING)
+        wanted |= IO_READABLE;
+    else if (conn->state == NET_CONN_OPEN && !conn->paused && (!conn->part->draining || conn->input.partial))
+        wanted |= IO_READABLE;
+    if (wanted == conn->watched)
+        return;
+    conn->watched = wanted;
+    io_stream_watch(conn->stream, wanted);
+}
+
+void net_conn_settle(struct net_conn *conn)
+{
+    if (conn->state == NET_CONN_CLOSED || conn->state == NET_CONN_ARRIVING)
+        return;
+    if (conn->paused) {
+        if (net_limits_may_resume(conn))
+            net_conn_resume(conn);
+        else if (list_empty(&conn->waiting))
+            net_limits_pause(conn, conn->calls == 0);
+    }
+    if (conn->state == NET_CONN_OPEN && conn->part->draining && between_messages(conn)) {
+        conn->state = NET_CONN_FINISHING;
+        conn->finish_reason = NET_CLOSE_STOP;
+    }
+    if (conn->state == NET_CONN_FINISHING && conn->calls == 0)
+        linger(conn);
+    if (conn->state == NET_CONN_CLOSED)
+        return;
+    net_limits_yield(conn);
+    watch(conn);
+}
+
+static void on_ready(void *ctx, unsigned events)
+{
+    struct net_conn *conn = ctx;
+    net_conn_hold(conn);
+    /* An error is told as IO_READABLE, also where only room to write is waited for: writing finds it, too. */
+    if (events & IO_WRITABLE || !(conn->watched & IO_READABLE))
+        net_output_flush(conn);
+    if (events & IO_READABLE && conn->state == NET_CONN_OPEN)
+        read_round(conn);
+    else if (events & IO_READABLE && conn->state == NET_CONN_LINGERING)
+        discard_round(conn);
+    net_conn_settle(conn);
+    if (!io_timer_armed(&conn->part->tick))
+        net_part_keep_time(conn->part);
+    net_conn_release(conn);
+}
+
+static void conn_open(struct net_conn *conn)
+{
+    struct net_part *part = conn->part;
+    net_conn_hold(conn);
+    conn->state = NET_CONN_OPEN;
+    net_conn_touch(conn);
+    if (net_part_keep_time(part))
+        net_conn_close(conn, NET_CLOSE_NO_MEMORY);
+    net_conn_settle(conn);
+    net_conn_release(conn);
+}
+
+static void net_conn_admitted(struct shard *shard, struct shard_message *message)
+{
+    struct net_conn *conn = CONTAINER_OF(message, struct net_conn, message);
+    if (conn->admitted)
+        conn_open(conn);
+    else
+        net_conn_close(conn, NET_CLOSE_ADDRESS_LIMIT);
+}
+
+void net_conn_arrive(struct shard *shard, struct shard_message *message)
+{
+    struct net_conn *conn = CONTAINER_OF(message, struct net_conn, message);
+    struct net_part *part = conn->part;
+    part->open++;
+    metric_set(part->metrics.connections, part->open);
+    struct io_stream_handler handler = {on_ready, conn};
+    if (io_stream_open(shard->loop, conn->socket, handler, &conn->stream)) {
+        net_conn_close(conn, NET_CLOSE_NO_MEMORY);
+        return;
+    }
+    conn->socket = NULL;
+    conn->address = mem_strdup(io_stream_peer(conn->stream));
+    if (!conn->address) {
+        net_conn_close(conn, NET_CLOSE_NO_MEMORY);
+        return;
+    }
+    if (conn->server->config.limits.max_connections_per_address > 0) {
+        conn->message.run = net_server_admit;
+        shard_send(home_shard(conn), &conn->message);
+        return;
+    }
+    conn_open(conn);
+}
+
+/* Shard 0 decides, then the connection comes back. */
+void net_server_admit(struct shard *shard, struct shard_message *message)
+{
+    struct net_conn *conn = CONTAINER_OF(message, struct net_conn, message);
+    struct net_server *server = conn->server;
+    const char *colon = strrchr(conn->address, ':');
+    struct bytes host =
+        bytes_of(conn->address, colon ? (size_t)(colon - conn->address) : strlen(conn->address));
+    struct net_peer *peer = map_get(server->peers, host);
+    if (!peer) {
+        peer = mem_zalloc(sizeof(*peer));
+        if (peer && map_put(server->peers, host, peer)) {
+            mem_free(peer);
+            peer = NULL;
+        }
+    }
+    if (peer && peer->count < server->config.limits.max_connections_per_address) {
+        peer->count++;
+        conn->peer = peer;
+        conn->admitted = true;
+    }
+    conn->message.run = net_conn_admitted;
+    shard_send(conn->part->shard, &conn->message);
+}
