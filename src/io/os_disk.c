@@ -78,12 +78,15 @@ static void *worker(void *ctx)
     return NULL;
 }
 
-/* Signals are for the program's own threads: workers block them all. */
+/* Signals are for the program's own threads; those of faults stay, for debuggers and sanitizers. */
 static int start_worker(struct os_disk *disk)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigset_t mask, before;
+    sigfillset(&mask);
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, SIGPROF};
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+        sigdelset(&mask, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &mask, &before);
     int failed = pthread_create(&disk->threads[disk->thread_count], NULL, worker, disk);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed)
