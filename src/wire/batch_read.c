@@ -2,7 +2,6 @@
  * documentation, "Record"): length varint, attributes i8, timestamp delta varlong, offset delta varint, key
  * length varint, key, value length varint, value, header count varint, headers; a length of -1 is null. Every
  * record is read by the same function, inlined into the check, which is on the path of each push. */
-#include <assert.h>
 
 #include "base/error.h"
 #include "base/mem.h"

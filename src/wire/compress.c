@@ -5,9 +5,9 @@
 #include <lz4frame.h>
 #include <snappy-c.h>
 #include <zlib.h>
-#include <zstd.h>
 
 #include "base/error.h"
+#include "wire/zstd_context.h"
 
 enum { GZIP_WINDOW_BITS = 15 + 16 }; /* zlib.h, deflateInit2: + 16 for a gzip header */
 
@@ -79,11 +79,14 @@ static int deflate_lz4(int level, struct bytes in, size_t room, struct buf **ret
 
 static int deflate_zstd(int level, struct bytes in, size_t room, struct buf **ret_buf)
 {
+    ZSTD_CCtx *context = zstd_compressor();
+    if (!context)
+        return CLYMQ_ENOMEM;
     size_t bound = ZSTD_compressBound(in.len);
     int error = room_for(bound, room, ret_buf);
     if (error)
         return error;
-    size_t len = ZSTD_compress((*ret_buf)->data + room, bound, in.ptr, in.len, level);
+    size_t len = ZSTD_compressCCtx(context, (*ret_buf)->data + room, bound, in.ptr, in.len, level);
     if (ZSTD_isError(len)) {
         buf_unref(*ret_buf);
         return CLYMQ_ECOMPRESSION;

@@ -5,20 +5,18 @@
  * What a codec allocates for itself is bounded by constants: zlib's window 32 KiB, lz4's block 4 MiB, zstd's
  * window 8 MiB (RFC 8878, section 3.1.1.1.2, recommends that much to be supported; larger ones are refused).
  */
-#include <assert.h>
 #include <lz4frame.h>
 #include <snappy-c.h>
 #include <zlib.h>
-#include <zstd.h>
 
 #include "base/error.h"
 #include "base/mem.h"
 #include "wire/byte_order.h"
 #include "wire/compress.h"
+#include "wire/zstd_context.h"
 
 enum {
     GZIP_WINDOW_BITS = 15 + 16,
-    ZSTD_WINDOW_LOG_MAX = 23,
     OUTPUT_FIRST = 4096,
     /* A snappy copy of 3 bytes yields at most 64 (format_description.txt, "Copies"). */
     SNAPPY_RATIO_MAX = 22,
@@ -159,13 +157,12 @@ static int inflate_lz4(struct bytes in, struct output *output)
 
 static int inflate_zstd(struct bytes in, struct output *output)
 {
-    ZSTD_DCtx *context = ZSTD_createDCtx();
+    ZSTD_DCtx *context = zstd_decompressor();
     if (!context)
         return CLYMQ_ENOMEM;
     int error = 0;
     size_t hint = 1;
     ZSTD_inBuffer input = {in.ptr, in.len, 0};
-    ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG_MAX);
     while (!error && hint != 0) {
         if ((error = output_grow(output)))
             break;
@@ -179,7 +176,6 @@ static int inflate_zstd(struct bytes in, struct output *output)
     }
     if (!error && input.pos < in.len)
         error = CLYMQ_ECOMPRESSION;
-    ZSTD_freeDCtx(context);
     return error;
 }
 
