@@ -1,0 +1,101 @@
+/* The inside of a broker node, shared by the files of this folder (and its tests) only: the node, its part on
+ * each shard.
+ *
+ * struct broker_shard belongs to its shard and is touched only there. struct broker_node's own fields belong
+ * to shard 0, except those marked otherwise. */
+#ifndef CLYMQ_BROKER_BROKER_H
+#define CLYMQ_BROKER_BROKER_H
+
+#include "broker/catalog.h"
+#include "broker/metrics.h"
+#include "broker/node.h"
+#include "coord/coord.h"
+
+enum { WAIT_BUCKETS = 256, PULL_BYTES_MAX = 16 << 20, PULL_BYTES_DEFAULT = 1 << 20 };
+
+struct local_broker;
+
+/* The reloadable values, a copy on each shard. */
+struct broker_tuning {
+    int64_t max_batch_bytes, push_wait_ms, pull_wait_max_ms, max_waiting_bytes, producer_expiry_ms;
+    int64_t retention_ms, retention_bytes, retention_check_ms;
+};
+
+struct broker_shard {
+    struct broker_node *node;
+    struct shard *shard;
+    struct store *store; /* NULL before it is open and after it is closed */
+    struct catalog catalog;
+    struct list hosted; /* struct hosted, every partition that lives here */
+    struct broker_tuning tuning;
+    struct broker_metrics metrics;
+
+    struct list requests;                  /* struct request that came in here, until freed */
+    struct list waits[WAIT_BUCKETS];       /* struct pull_batch_request that may wait, by connection */
+    struct net_call *parked, *parked_last; /* before ready, chained by their ctx */
+    bool ready, draining;
+
+    /* housekeeping.c */
+    struct io_timer housekeeping;
+    struct list *retention_at; /* next of hosted to look at; NULL: the pass is over */
+    uint64_t retention_next_ns, gauges_next_ns;
+    struct shard_message drop; /* one request to drop emptied blocks at a time */
+    bool drop_sent;
+    struct uuid drop_topic;
+    uint32_t drop_partition, drop_seq;
+
+    /* node.c: the stages of start and stop */
+    struct shard_message stage;
+    int stage_error;
+};
+
+struct broker_node {
+    struct shards *shards;
+    struct store_folder *folder;
+    struct metrics *registry;
+    struct broker_node_config config; /* texts owned */
+    unsigned shard_count;             /* constant */
+    struct broker_shard *shard;       /* shard_count of them */
+    struct net_server *broker_server, *coordinator_server;
+    char broker_address[300], coordinator_address[300];       /* where it listens */
+    char broker_advertised[300], coordinator_advertised[300]; /* what clients are told */
+    struct meta *meta;
+    struct coord *coord;
+    struct local_broker *local;
+
+    bool stopping;
+    _Atomic bool dead;    /* any thread. Freeing: callbacks do nothing */
+    _Atomic bool serving; /* any thread */
+    struct shard_message start_message, stop_message;
+    broker_node_done start_done, stop_done;
+    void *start_ctx, *stop_ctx;
+    int64_t grace_ms;
+    void (*stage_work)(struct broker_shard *bs);
+    void (*stage_then)(struct broker_node *node);
+    unsigned stage_left, servers_left;
+    int stage_error;
+    int stop_error;
+    struct io_timer timer; /* progress while starting; retry of a lost role; waiting while stopping */
+    uint64_t timer_deadline_ns;
+    struct list reloads;
+};
+
+/* dispatch.c: a call of either port, on its shard. */
+void broker_on_call(void *ctx, struct net_call *call);
+void broker_run_parked(struct broker_shard *bs);
+void broker_fail_parked(struct broker_shard *bs);
+
+/* housekeeping.c */
+int housekeeping_start(struct broker_shard *bs); /* 0 or CLYMQ_ENOMEM */
+void housekeeping_stop(struct broker_shard *bs);
+
+static inline struct broker_shard *broker_shard_of(struct broker_node *node, const struct shard *shard)
+{
+    return &node->shard[shard->id];
+}
+static inline bool broker_is_dead(const struct broker_node *node)
+{
+    return atomic_load_explicit(&node->dead, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,130 @@
+/* The way of a coordinator's call to shard 0 and back. */
+#include "broker/coord_call.h"
+
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/utf8.h"
+
+static void release(struct request *request)
+{
+    struct coord_call *coord_call = CONTAINER_OF(request, struct coord_call, base);
+
+    strbuf_free(&coord_call->sentence);
+    strbuf_free(&coord_call->text);
+}
+
+static void work(struct broker_shard *owner, struct request *request)
+{
+    struct coord_call *coord_call = CONTAINER_OF(request, struct coord_call, base);
+
+    if (owner->node->coord)
+        coord_call->ask(owner->node->coord, coord_call);
+    else
+        coord_call_return(coord_call, CLYMQ_ESHUTDOWN, "");
+}
+
+struct coord_call *coord_call_new(struct broker_shard *bs, struct net_call *call)
+{
+    struct coord_call *coord_call = (struct coord_call *)request_new(bs, call, sizeof(*coord_call));
+
+    if (!coord_call)
+        return NULL;
+    coord_call->base.work = work;
+    coord_call->base.release = release;
+    return coord_call;
+}
+
+static int copy_name(char out[256], const struct bytes *name)
+{
+    if (!name)
+        return 0;
+    if (name_check(*name))
+        return CLYMQ_ENAME;
+    snprintf(out, 256, "%.*s", (int)name->len, name->ptr);
+    return 0;
+}
+
+void coord_call_go(struct coord_call *coord_call, enum action action, struct coord_call_names names,
+                   void (*ask)(struct coord *coord, struct coord_call *coord_call),
+                   void (*finish)(struct request *))
+{
+    struct request *request = &coord_call->base;
+
+    coord_call->ask = ask;
+    request->finish = finish;
+    request->error =
+        authorize(&request->call->principal, action, names.topic ? *names.topic : bytes_of("", 0));
+    if (!request->error)
+        request->error = copy_name(coord_call->topic, names.topic);
+    if (!request->error)
+        request->error = copy_name(coord_call->partition, names.partition);
+    if (request->error)
+        finish(request);
+    else
+        request_go_to_coordinator(request);
+}
+
+void coord_call_return(struct coord_call *coord_call, int error, const char *sentence)
+{
+    if (broker_is_dead(coord_call->base.home->node))
+        return;
+    coord_call->base.error = error;
+    if (error && sentence && *sentence)
+        strbuf_append_text(&coord_call->sentence, sentence);
+    request_return(&coord_call->base);
+}
+
+void coord_call_on_done(void *ctx, int error, const char *sentence)
+{
+    coord_call_return(ctx, error, sentence);
+}
+
+void coord_call_on_text(void *ctx, int error, const char *sentence, struct bytes json)
+{
+    struct coord_call *coord_call = ctx;
+
+    if (!error)
+        strbuf_append(&coord_call->text, json.ptr, json.len);
+    if (coord_call->text.failed)
+        error = CLYMQ_ENOMEM;
+    coord_call_return(coord_call, error, sentence);
+}
+
+void coord_call_on_leader(void *ctx, int error, const char *sentence, const struct coord_location *locations,
+                          size_t count)
+{
+    struct coord_call *coord_call = ctx;
+
+    if (!error && count == 0)
+        error = CLYMQ_EPARTITION_UNKNOWN;
+    else if (!error && locations[0].error) {
+        error = locations[0].error;
+        sentence = locations[0].sentence;
+    }
+    if (!error) {
+        const struct coord_leader *leader = &locations[0].leader;
+
+        snprintf(coord_call->address, sizeof(coord_call->address), "%s", leader->address);
+        snprintf(coord_call->broker_name, sizeof(coord_call->broker_name), "%s", leader->broker_name);
+    }
+    coord_call_return(coord_call, error, sentence);
+}
+
+const char *coord_call_sentence(const struct coord_call *coord_call)
+{
+    if (!coord_call->base.error)
+        return "";
+    if (coord_call->sentence.failed || !coord_call->sentence.len)
+        return error_sentence(coord_call->base.error);
+    return coord_call->sentence.data;
+}
+
+bool coord_call_failed(struct coord_call *coord_call)
+{
+    if (!coord_call->base.error)
+        return false;
+    request_fail(&coord_call->base, "%s", coord_call_sentence(coord_call));
+    request_free(&coord_call->base);
+    return true;
+}

@@ -1,0 +1,37 @@
+/* listTopics: the topics whose names begin with a prefix, as JSON. */
+#include "base/error.h"
+#include "broker/coord_call.h"
+
+static void ask(struct coord *coord, struct coord_call *list)
+{
+    coord_list_topics(coord, list->topic, coord_call_on_text, list);
+}
+
+static void finish(struct request *request)
+{
+    struct coord_call *list = CONTAINER_OF(request, struct coord_call, base);
+    struct rpc_list_topics_response response = {
+        .error = request->error,
+        .err = bytes_of_text(coord_call_sentence(list)),
+        .topics = bytes_of_text(request->error ? "" : list->text.data),
+    };
+
+    request_answer(request, &response, NULL);
+    request_free(request);
+}
+
+void handle_list_topics(struct broker_shard *bs, struct net_call *call)
+{
+    struct rpc_list_topics_request arguments;
+    struct coord_call *list;
+    bool all;
+
+    if (!request_decode(call, &arguments))
+        return;
+    list = coord_call_new(bs, call);
+    if (!list)
+        return;
+    all = arguments.prefix.len == 0; /* names are not empty, but a prefix may be */
+    coord_call_go(list, ACTION_DESCRIBE, (struct coord_call_names){.topic = all ? NULL : &arguments.prefix},
+                  ask, finish);
+}

@@ -1,0 +1,284 @@
+/* The coordinator's calls as messages that travel from shard to shard. */
+#include "broker/local_broker.h"
+
+#include <assert.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "broker/hosted.h"
+
+struct local_broker {
+    struct broker_node *node;
+    struct list rounds; /* struct round */
+    size_t pending;
+    bool disconnected;
+};
+
+enum round_kind { ROUND_OPEN, ROUND_SERVE, ROUND_SEAL, ROUND_DELETE_BLOCK, ROUND_DELETE, ROUND_CONFIG };
+
+struct round {
+    struct shard_message message;
+    struct list link;
+    struct local_broker *local;
+    enum round_kind kind;
+    unsigned owner, next; /* next: the shard to visit after the owner */
+    coord_broker_done done;
+    void *ctx;
+    int error;
+    int64_t end;
+    struct coord_block block;
+    struct hosted_spec spec; /* points into what follows */
+    uint8_t data[];          /* chain, topic, name */
+};
+
+static void round_home(struct shard *shard, struct shard_message *message)
+{
+    struct round *round = CONTAINER_OF(message, struct round, message);
+    struct local_broker *local = round->local;
+
+    if (broker_is_dead(local->node))
+        return;
+    list_remove(&round->link);
+    local->pending--;
+    if (!local->disconnected)
+        round->done(round->ctx, round->error, round->end);
+    mem_free(round);
+}
+
+static int publish(struct broker_shard *bs, const struct round *round)
+{
+    const struct hosted_spec *spec = &round->spec;
+    struct catalog_route *route;
+
+    if (round->kind == ROUND_SERVE)
+        return catalog_add(&bs->catalog, spec->topic, spec->topic_id, spec->name, spec->number, round->owner,
+                           &route);
+    if (round->kind == ROUND_CONFIG) {
+        hosted_update_config(bs, spec->topic, spec->topic_id, &spec->config);
+        return 0;
+    }
+    assert(round->kind == ROUND_DELETE);
+    route = catalog_find(&bs->catalog, spec->topic, spec->name, catalog_hash(spec->topic, spec->name));
+    if (route && route->number == spec->number && uuid_equal(route->topic->id, spec->topic_id))
+        catalog_remove(&bs->catalog, route);
+    return 0;
+}
+
+static void round_visit(struct shard *shard, struct shard_message *message);
+
+static void round_go_on(struct round *round)
+{
+    struct broker_node *node = round->local->node;
+    bool tells_all = round->kind == ROUND_SERVE || round->kind == ROUND_DELETE || round->kind == ROUND_CONFIG;
+
+    if (round->next == round->owner)
+        round->next++;
+    if (tells_all && round->next < node->shard_count) {
+        round->message.run = round_visit;
+        shard_send(node->shard[round->next++].shard, &round->message);
+        return;
+    }
+    round->message.run = round_home;
+    shard_send(node->shard[0].shard, &round->message);
+}
+
+static void round_visit(struct shard *shard, struct shard_message *message)
+{
+    struct round *round = CONTAINER_OF(message, struct round, message);
+    int error;
+
+    if (broker_is_dead(round->local->node))
+        return;
+    error = publish(broker_shard_of(round->local->node, shard), round);
+    if (!round->error)
+        round->error = error;
+    round_go_on(round);
+}
+
+static void on_sealed(void *ctx, int error, int64_t end)
+{
+    struct round *round = ctx;
+
+    if (broker_is_dead(round->local->node))
+        return;
+    round->error = error;
+    round->end = end;
+    round_go_on(round);
+}
+
+static void round_work(struct shard *shard, struct shard_message *message)
+{
+    struct round *round = CONTAINER_OF(message, struct round, message);
+    struct broker_shard *bs = broker_shard_of(round->local->node, shard);
+
+    if (broker_is_dead(round->local->node))
+        return;
+    if (!bs->store) {
+        round->error = CLYMQ_ESHUTDOWN;
+        round->next = round->local->node->shard_count; /* nobody else needs to be told */
+        round_go_on(round);
+        return;
+    }
+    switch (round->kind) {
+    case ROUND_OPEN:
+        round->error = hosted_open_block(bs, &round->spec, &round->block);
+        break;
+    case ROUND_SERVE:
+        round->error = hosted_serve(bs, &round->spec);
+        break;
+    case ROUND_SEAL:
+        hosted_seal_block(bs, &round->spec, &round->block, on_sealed, round);
+        return;
+    case ROUND_DELETE_BLOCK:
+        round->error = hosted_delete_block(bs, &round->spec, &round->block);
+        break;
+    case ROUND_DELETE:
+        round->error = hosted_delete(bs, &round->spec);
+        break;
+    case ROUND_CONFIG:
+        hosted_update_config(bs, round->spec.topic, round->spec.topic_id, &round->spec.config);
+        break;
+    }
+    round_go_on(round);
+}
+
+static struct round *round_new(struct local_broker *local, enum round_kind kind, const char *topic,
+                               struct uuid topic_id, const char *name, const struct coord_block *chain,
+                               size_t chain_count)
+{
+    size_t topic_len = strlen(topic), name_len = strlen(name), chain_len = chain_count * sizeof(*chain);
+    struct round *round = mem_zalloc(sizeof(*round) + chain_len + topic_len + name_len);
+    uint8_t *at;
+
+    if (!round)
+        return NULL;
+    at = round->data;
+    if (chain_len)
+        memcpy(at, chain, chain_len);
+    memcpy(at + chain_len, topic, topic_len);
+    memcpy(at + chain_len + topic_len, name, name_len);
+    round->local = local;
+    round->kind = kind;
+    round->end = -1;
+    round->spec = (struct hosted_spec){
+        .topic = {at + chain_len, topic_len},
+        .name = {at + chain_len + topic_len, name_len},
+        .topic_id = topic_id,
+        .chain = (const struct coord_block *)(const void *)at,
+        .chain_count = chain_count,
+    };
+    list_push_back(&local->rounds, &round->link);
+    local->pending++;
+    return round;
+}
+
+static void round_start(struct round *round, coord_broker_done done, void *ctx)
+{
+    round->done = done;
+    round->ctx = ctx;
+    round->message.run = round_work;
+    shard_send(round->local->node->shard[round->owner].shard, &round->message);
+}
+
+static void start(void *broker, enum round_kind kind, const struct coord_partition_spec *partition,
+                  const struct coord_block *block, coord_broker_done done, void *ctx)
+{
+    struct local_broker *local = broker;
+    struct round *round = round_new(local, kind, partition->topic, partition->topic_id, partition->name,
+                                    partition->chain, partition->chain_count);
+
+    if (!round) {
+        done(ctx, CLYMQ_ENOMEM, -1);
+        return;
+    }
+    round->owner = catalog_owner(partition->topic_id, partition->number, local->node->shard_count);
+    round->spec.number = partition->number;
+    round->spec.ack = (int8_t)partition->ack;
+    round->spec.config = *partition->config;
+    if (block)
+        round->block = *block;
+    round_start(round, done, ctx);
+}
+
+static void open_block(void *broker, const struct coord_partition_spec *partition,
+                       const struct coord_block *block, coord_broker_done done, void *ctx)
+{
+    start(broker, ROUND_OPEN, partition, block, done, ctx);
+}
+
+static void serve_partition(void *broker, const struct coord_partition_spec *partition,
+                            coord_broker_done done, void *ctx)
+{
+    start(broker, ROUND_SERVE, partition, NULL, done, ctx);
+}
+
+/* The round number fences coordinators of other processes; here there is one, and its calls come in order. */
+static void seal_block(void *broker, const struct coord_partition_spec *partition,
+                       const struct coord_block *block, uint32_t number, coord_broker_done done, void *ctx)
+{
+    start(broker, ROUND_SEAL, partition, block, done, ctx);
+}
+
+static void delete_block(void *broker, const struct coord_partition_spec *partition,
+                         const struct coord_block *block, coord_broker_done done, void *ctx)
+{
+    start(broker, ROUND_DELETE_BLOCK, partition, block, done, ctx);
+}
+
+static void delete_partition(void *broker, const struct coord_partition_spec *partition,
+                             coord_broker_done done, void *ctx)
+{
+    start(broker, ROUND_DELETE, partition, NULL, done, ctx);
+}
+
+static void update_config(void *broker, const char *topic, struct uuid topic_id,
+                          const struct coord_topic_config *config, coord_broker_done done, void *ctx)
+{
+    struct round *round = round_new(broker, ROUND_CONFIG, topic, topic_id, "", NULL, 0);
+
+    if (!round) {
+        done(ctx, CLYMQ_ENOMEM, -1);
+        return;
+    }
+    round->spec.config = *config;
+    round_start(round, done, ctx);
+}
+
+const struct coord_broker_ops local_broker_ops = {
+    .open_block = open_block,
+    .serve_partition = serve_partition,
+    .seal_block = seal_block,
+    .delete_block = delete_block,
+    .delete_partition = delete_partition,
+    .update_config = update_config,
+};
+
+struct local_broker *local_broker_new(struct broker_node *node)
+{
+    struct local_broker *local = mem_zalloc(sizeof(*local));
+
+    if (!local)
+        return NULL;
+    local->node = node;
+    list_init(&local->rounds);
+    return local;
+}
+
+size_t local_broker_pending(const struct local_broker *local)
+{
+    return local->pending;
+}
+
+void local_broker_disconnect(struct local_broker *local)
+{
+    local->disconnected = true;
+}
+
+void local_broker_free(struct local_broker *local)
+{
+    if (!local)
+        return;
+    while (!list_empty(&local->rounds))
+        mem_free(CONTAINER_OF(list_pop_front(&local->rounds), struct round, link));
+    mem_free(local);
+}

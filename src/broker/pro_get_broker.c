@@ -1,0 +1,39 @@
+/* ProGetBroker: which broker takes pushes for a partition. Waits until there is one, so that a producer that
+ * was told "partition remove" does not ask in a loop. */
+#include "broker/coord_call.h"
+
+static void ask(struct coord *coord, struct coord_call *get)
+{
+    const struct broker_tuning *tuning = &get->base.owner->tuning;
+
+    coord_find_leaders(coord, get->topic, get->partition, (uint32_t)tuning->push_wait_ms,
+                       coord_call_on_leader, get);
+}
+
+static void finish(struct request *request)
+{
+    struct coord_call *get = CONTAINER_OF(request, struct coord_call, base);
+    struct rpc_pro_get_brok_response response = {
+        .ret = true,
+        .broker_host_port = bytes_of_text(get->address),
+        .err = BYTES_LITERAL(""),
+    };
+
+    if (coord_call_failed(get))
+        return;
+    request_answer(request, &response, NULL);
+    request_free(request);
+}
+
+void handle_pro_get_broker(struct broker_shard *bs, struct net_call *call)
+{
+    struct rpc_pro_get_brok_request arguments;
+    struct coord_call *get;
+
+    if (!request_decode(call, &arguments))
+        return;
+    get = coord_call_new(bs, call);
+    if (get)
+        coord_call_go(get, ACTION_DESCRIBE, (struct coord_call_names){&arguments.topic, &arguments.partition},
+                      ask, finish);
+}

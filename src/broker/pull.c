@@ -1,0 +1,237 @@
+/* pull: messages of one partition as the JSON array of the RPC contract, for PSB_PULL. Answers at once.
+ *
+ * The owner reads batches from the log, takes the records out of them (control batches skipped, compressed
+ * ones inflated) and writes the array; it asks the partition again until the array is full or the committed
+ * messages end. The array ends before Msgs exceeds 1 MiB (but for a single longer message) and before a gap
+ * would make the span of offsets exceed 1,000, since original clients allocate by that span. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "broker/handlers.h"
+#include "broker/json_write.h"
+#include "broker/request.h"
+#include "broker/subscription_option.h"
+#include "partition/partition.h"
+#include "wire/batch.h"
+
+enum {
+    COUNT_DEFAULT = 10,
+    COUNT_MAX = 127, /* Size is an i8 */
+    SPAN_MAX = 1000,
+    MSGS_MAX = 1 << 20,
+    FIRST_READ = 64 << 10,
+    NEXT_READ = 512 << 10,
+    INFLATE_FACTOR = 8, /* as pushBatch's */
+};
+
+struct pull_request {
+    struct request base;
+    struct partition_pull pull;
+    int64_t asked;       /* the client's offset */
+    int64_t next;        /* the next offset to look for */
+    int64_t first, last; /* of the messages in the array */
+    int64_t log_start, watermark;
+    int count, wanted;
+    bool full;
+    size_t max_batch;
+    uint64_t bytes; /* of the messages */
+    struct strbuf msgs;
+};
+
+static void release(struct request *request)
+{
+    strbuf_free(&CONTAINER_OF(request, struct pull_request, base)->msgs);
+}
+
+static void fail(struct pull_request *pull, int error)
+{
+    if (error == CLYMQ_EOFFSET_RANGE)
+        request_fail(&pull->base,
+                     "offset %" PRId64 " is out of range: the partition begins at %" PRId64
+                     " and its next message gets %" PRId64,
+                     pull->asked, pull->log_start, pull->watermark);
+    else if (error == CLYMQ_EPARTITION_REMOVED)
+        request_fail(&pull->base, "%s", error_sentence(CLYMQ_ENOT_LEADER));
+    else
+        request_fail(&pull->base, "%s", error_sentence(error));
+}
+
+static void finish(struct request *request)
+{
+    struct pull_request *pull = CONTAINER_OF(request, struct pull_request, base);
+    struct broker_metrics *metrics = &request->home->metrics;
+    struct rpc_pull_response response = {
+        .msgs = {(const uint8_t *)pull->msgs.data, pull->msgs.len},
+        .ret = true,
+        .start_index = pull->count ? pull->first : pull->asked - 1,
+        .end_index = pull->count ? pull->last : pull->asked - 1,
+        .size = (int8_t)pull->count,
+        .err = BYTES_LITERAL("ok"),
+    };
+
+    if (request->error) {
+        fail(pull, request->error);
+    } else {
+        metric_add(metrics->pulls, 1);
+        metric_add(metrics->pull_messages, pull->count);
+        metric_add(metrics->pull_bytes, (int64_t)pull->bytes);
+        request_answer(request, &response, NULL);
+    }
+    request_free(request);
+}
+
+/* ---- the array ---- */
+
+/* Bytes around topic, partition and message:
+ * {"index":-9223372036854775808,"size":0,"topic_name":,"part_name":,"msg":}, */
+enum { ELEMENT_OVERHEAD = 80 };
+
+static void add_message(struct pull_request *pull, const struct batch_record *record)
+{
+    const struct request *request = &pull->base;
+    size_t size = ELEMENT_OVERHEAD + 6 * (request->topic.len + request->partition.len) +
+                  json_base64_size(record->value.len);
+
+    if (pull->count && (pull->msgs.len + size + 1 > MSGS_MAX || record->offset - pull->first >= SPAN_MAX)) {
+        pull->full = true;
+        return;
+    }
+    strbuf_printf(&pull->msgs, "%s{\"index\":%" PRId64 ",\"size\":0,\"topic_name\":", pull->count ? "," : "",
+                  record->offset);
+    json_write_string(&pull->msgs, request->topic);
+    strbuf_append_text(&pull->msgs, ",\"part_name\":");
+    json_write_string(&pull->msgs, request->partition);
+    strbuf_append_text(&pull->msgs, ",\"msg\":");
+    json_write_base64(&pull->msgs, record->value);
+    strbuf_append_text(&pull->msgs, "}");
+    if (!pull->count)
+        pull->first = record->offset;
+    pull->last = record->offset;
+    pull->bytes += record->value.len;
+    pull->full = ++pull->count == pull->wanted;
+}
+
+static int add_batch(struct pull_request *pull, const struct batch_header *header, struct bytes batch)
+{
+    struct batch_reader reader;
+    struct batch_record record;
+    int error;
+
+    if (batch_is_control(header) || batch_last_offset(header) < pull->next)
+        return 0;
+    error = batch_reader_begin(&reader, batch, pull->max_batch * INFLATE_FACTOR);
+    if (error)
+        return error;
+    while (!pull->full && !(error = batch_reader_next(&reader, &record)))
+        if (record.offset >= pull->next)
+            add_message(pull, &record);
+    batch_reader_end(&reader);
+    return error == CLYMQ_ENOENT ? 0 : error;
+}
+
+static int add_range(struct pull_request *pull, const struct block_range *range)
+{
+    uint8_t *data MEM_CLEANUP = mem_alloc(range->len);
+    struct bytes rest = {data, range->len};
+    struct batch_header header;
+    ssize_t got;
+    int error;
+
+    if (!data)
+        return CLYMQ_ENOMEM;
+    got = io_file_pread(range->file, data, range->len, range->position);
+    if (got < 0)
+        return (int)got;
+    if ((size_t)got != range->len)
+        return CLYMQ_EIO;
+    while (rest.len && !pull->full) {
+        if (batch_check(rest, UINT32_MAX, &header))
+            return CLYMQ_ECORRUPT;
+        error = add_batch(pull, &header, bytes_of(rest.ptr, header.size));
+        if (error)
+            return error == CLYMQ_ENOMEM ? error : CLYMQ_ECORRUPT;
+        if (batch_last_offset(&header) >= pull->next)
+            pull->next = batch_last_offset(&header) + 1;
+        rest = bytes_of(rest.ptr + header.size, rest.len - header.size);
+    }
+    return pull->msgs.failed ? CLYMQ_ENOMEM : 0;
+}
+
+/* ---- reading ---- */
+
+static void end(struct pull_request *pull, int error)
+{
+    /* What was read before a damaged place is given; the next pull, at that place, gets the error. */
+    if (error && error != CLYMQ_ENOMEM && pull->count)
+        error = 0;
+    strbuf_append_text(&pull->msgs, "]");
+    pull->base.error = error ? error : pull->msgs.failed ? CLYMQ_ENOMEM : 0;
+    request_return(&pull->base);
+}
+
+static void on_pulled(struct partition_pull *done)
+{
+    struct pull_request *pull = CONTAINER_OF(done, struct pull_request, pull);
+    struct partition *partition = done->partition;
+    bool empty = done->range.len == 0;
+    int error = done->error;
+
+    if (!error && !empty)
+        error = add_range(pull, &done->range);
+    if (done->range.ref)
+        block_range_release(&done->range);
+    if (broker_is_dead(pull->base.home->node))
+        return;
+    pull->log_start = done->log_start;
+    pull->watermark = done->watermark;
+    if (error == CLYMQ_ESHUTDOWN && request_is_of_deleted(pull->base.owner, &pull->base))
+        error = CLYMQ_EPARTITION_REMOVED;
+    if (error || empty || pull->full || pull->next >= pull->watermark) {
+        end(pull, error);
+        return;
+    }
+    done->offset = pull->next;
+    done->max_bytes = NEXT_READ;
+    partition_pull(partition, done);
+}
+
+static void work(struct broker_shard *owner, struct request *request)
+{
+    struct pull_request *pull = CONTAINER_OF(request, struct pull_request, base);
+    struct partition *partition = request_partition(owner, request);
+
+    if (!partition)
+        return;
+    pull->max_batch = (size_t)owner->tuning.max_batch_bytes;
+    strbuf_append_text(&pull->msgs, "[");
+    partition_pull(partition, &pull->pull);
+}
+
+void handle_pull(struct broker_shard *bs, struct net_call *call)
+{
+    struct rpc_pull_request arguments;
+    struct pull_request *pull;
+
+    if (!request_decode(call, &arguments))
+        return;
+    if (subscription_option_refusal(arguments.option)) {
+        net_call_fail(call, THRIFT_INTERNAL_ERROR, "%s", subscription_option_refusal(arguments.option));
+        return;
+    }
+    pull = (struct pull_request *)request_new(bs, call, sizeof(*pull));
+    if (!pull)
+        return;
+    pull->base.work = work;
+    pull->base.finish = finish;
+    pull->base.release = release;
+    pull->base.topic = arguments.topic;
+    pull->base.partition = arguments.partition;
+    pull->asked = pull->next = arguments.offset;
+    pull->wanted = arguments.size <= 0 ? COUNT_DEFAULT : arguments.size; /* an i8: at most COUNT_MAX */
+    pull->pull =
+        (struct partition_pull){.offset = arguments.offset, .max_bytes = FIRST_READ, .done = on_pulled};
+    if (request_find(&pull->base, ACTION_PULL))
+        request_go(&pull->base);
+}
