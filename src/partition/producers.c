@@ -212,6 +212,7 @@ bool producers_find_session(const struct producers *producers, struct bytes prod
 /* A longer ring of the same content, or 0 when it is as long as it may be. */
 static int session_grow(struct session *entry)
 {
+    assert(entry->count <= entry->cap);
     if (entry->count < entry->cap || entry->cap >= SESSION_WINDOW_MAX)
         return 0;
     uint32_t cap = entry->cap ? entry->cap * 2 : 8;
