@@ -127,7 +127,7 @@ static int append(struct partition *partition, struct batch_header *header, uint
 static int write_batch(struct partition *partition, struct partition_push *push)
 {
     struct batch_header header;
-    int64_t base_offset, end_offset;
+    int64_t base_offset = 0, end_offset = 0;
     int error = push_check_ack(partition, push);
     if (!error && push->batch.len > (size_t)partition->config.max_batch_bytes)
         error = CLYMQ_ETOOBIG;
