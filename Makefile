@@ -43,7 +43,7 @@ fuzz: deps-test ## fuzzes each decoder for SECONDS_EACH (default 300)
 	@tools/fuzz
 
 fuzz-smoke: deps-test ## fuzzes each decoder for a few seconds
-	@SECONDS_EACH=5 tools/fuzz
+	@tools/fuzz-smoke
 
 interop: build deps-test ## meets clients that others wrote
 	@tests/interop/run
