@@ -1,41 +1,11 @@
-/* Addresses as text: "HOST:PORT", "[v6]:PORT", ":PORT", to and from the system's form. */
+/* Addresses between text and the system's form. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
+#include "io/address.h"
 #include "io/os_loop.h"
-
-static bool is_port(const char *text)
-{
-    size_t len = strlen(text);
-    return len >= 1 && len <= 5 && strspn(text, "0123456789") == len && atoi(text) <= 65535;
-}
-
-int os_address_split(const char *text, char *host, size_t host_cap, char *port, size_t port_cap)
-{
-    const char *colon = strrchr(text, ':');
-    if (!colon || !is_port(colon + 1) || strlen(colon + 1) >= port_cap)
-        return CLYMQ_EINVAL;
-    const char *start = text, *end = colon;
-    if (*start == '[') {
-        if (end == start || end[-1] != ']')
-            return CLYMQ_EINVAL;
-        start++;
-        end--;
-    } else if (memchr(start, ':', (size_t)(end - start))) {
-        return CLYMQ_EINVAL; /* a v6 address without brackets */
-    }
-    size_t len = (size_t)(end - start);
-    if (len >= host_cap || (len == 0 && start != text))
-        return CLYMQ_EINVAL;
-    memcpy(host, start, len);
-    host[len] = '\0';
-    strcpy(port, colon + 1);
-    return 0;
-}
 
 int os_address_error(int eai)
 {
@@ -54,9 +24,11 @@ int os_address_error(int eai)
 int os_address_resolve(const char *text, bool numeric, bool passive, struct addrinfo **ret_list)
 {
     char host[256], port[8];
-    int error = os_address_split(text, host, sizeof(host), port, sizeof(port));
+    uint16_t number;
+    int error = io_address_split(text, host, sizeof(host), &number);
     if (error)
         return error;
+    snprintf(port, sizeof(port), "%u", number);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     hints.ai_flags |= (numeric ? AI_NUMERICHOST : 0) | (passive ? AI_PASSIVE : 0);
     const char *node = host;

@@ -1,10 +1,12 @@
 /* Outgoing connections: names are resolved on libuv's threads, literal addresses at once; the addresses of a
  * name are tried in turn. Failures are told like readiness, never from inside io_loop_connect. */
 #include <errno.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "io/address.h"
 #include "io/os_loop.h"
 
 struct os_connect {
@@ -122,9 +124,11 @@ void os_connect_abandon(struct os_stream *stream)
 static int start_resolving(struct os_loop *loop, struct os_stream *stream, const char *address)
 {
     char host[256], port[8];
-    int error = os_address_split(address, host, sizeof(host), port, sizeof(port));
+    uint16_t number;
+    int error = io_address_split(address, host, sizeof(host), &number);
     if (error)
         return error;
+    snprintf(port, sizeof(port), "%u", number);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     int failed = uv_getaddrinfo(&loop->uv, &stream->connect->request, on_resolved, host, port, &hints);
     return failed ? CLYMQ_ENOMEM : 0;

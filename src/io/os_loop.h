@@ -77,8 +77,6 @@ enum { OS_ADDRESS_TEXT_MAX = 64 };
  * for listening, where the host may be missing. The caller frees with freeaddrinfo. CLYMQ_EINVAL,
  * CLYMQ_ENOENT for an unknown name. */
 int os_address_resolve(const char *text, bool numeric, bool passive, struct addrinfo **ret_list);
-/* The host and port parts; host without brackets. CLYMQ_EINVAL. */
-int os_address_split(const char *text, char *host, size_t host_cap, char *port, size_t port_cap);
 void os_address_print(const struct sockaddr_storage *address, char *out, size_t cap);
 int os_address_error(int eai); /* for a result of getaddrinfo */
 

@@ -16,11 +16,13 @@
 struct sim_world;
 struct sim_process; /* a machine with one disk: what a crash takes down as one */
 
-/* Probabilities are per million operations. */
+/* Probabilities are per million operations. Write errors also strike creating, renaming, removing and truncating; sync
+ * errors also sync_dir. After a failed sync a second one succeeds and makes nothing of the lost content durable, as Linux
+ * does. */
 struct sim_disk_faults {
     uint32_t eio_read_ppm, eio_write_ppm, eio_sync_ppm;
     uint32_t enospc_write_ppm;
-    uint32_t short_write_ppm;  /* a failing write that leaves a prefix */
+    uint32_t short_write_ppm;  /* a write that leaves a prefix and fails with CLYMQ_EIO or CLYMQ_ENOSPC */
     uint64_t capacity;         /* bytes; 0 = no limit */
     uint64_t sync_min_ns, sync_max_ns; /* how long a submitted sync takes */
     bool ignore_sync;          /* control run: sync answers success and makes nothing durable */
@@ -53,15 +55,17 @@ void sim_process_set_disk_faults(struct sim_process *process, const struct sim_d
 int sim_process_loop(struct sim_process *process, struct io_loop **ret_loop);
 void sim_process_set_clock_skew(struct sim_process *process, int64_t wall_ms);
 /* Power loss or kill: no more events are delivered to its loops. The caller then drops the code's own structs with
- * whatever "abandon" function it has; calls on a dead loop, file or stream do nothing and fail with CLYMQ_EIO.
+ * whatever "abandon" function it has; calls on a dead loop, file, listener or stream do nothing and fail with CLYMQ_EIO.
+ * Closing dead things is harmless but not needed: the world frees them. Armed timers are disarmed by the crash; done() of
+ * submitted work is never called.
  * power_loss: unsynced content is dropped, torn, reordered; otherwise (a kill) the disk keeps all that was written. */
 void sim_process_crash(struct sim_process *process, bool power_loss);
 bool sim_process_alive(const struct sim_process *process);
 /* Alive again, with a new life: its disk as the crash left it, no loops yet. */
 void sim_process_restart(struct sim_process *process);
-/* Crashes the process inside its nth disk operation from now (write, sync, rename, unlink, create, mkdir, sync_dir,
+/* Power loss of the process inside its nth disk operation from now (write, sync, rename, unlink, create, mkdir, sync_dir,
  * truncate): the operation takes effect partly or not at all, fails with CLYMQ_EIO, and on_crash is called once, from
- * inside it. 0 = off. */
+ * inside it, when the process is dead already. 0 = off. */
 void sim_process_crash_at_op(struct sim_process *process, uint64_t nth, void (*on_crash)(void *ctx), void *ctx);
 uint64_t sim_process_disk_ops(const struct sim_process *process);
 /* Bit rot: flips `bits` random bits inside [offset, offset + len) of a file, durable and cached alike. */

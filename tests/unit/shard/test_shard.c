@@ -302,7 +302,6 @@ static void test_limits(void **state)
     }
 }
 
-#ifdef TEST_SHARD_SIM
 /* The same mesh on simulated loops, in one thread, and the same by seed. */
 static uint64_t simulate(uint64_t seed)
 {
@@ -331,7 +330,6 @@ static void test_simulated(void **state)
     assert_true(first == simulate(1));
     assert_true(first != simulate(2));
 }
-#endif
 
 int main(void)
 {
@@ -339,9 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one),       cmocka_unit_test(test_two),   cmocka_unit_test(test_four),
         cmocka_unit_test(test_flood),     cmocka_unit_test(test_tails), cmocka_unit_test(test_limits),
-#ifdef TEST_SHARD_SIM
         cmocka_unit_test(test_simulated),
-#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
