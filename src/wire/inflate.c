@@ -157,6 +157,10 @@ static int inflate_lz4(struct bytes in, struct output *output)
 
 static int inflate_zstd(struct bytes in, struct output *output)
 {
+    /* Only frames of RFC 8878: Debian's libzstd reads older formats too, whose windows nothing limits. */
+    static const uint8_t magic[4] = {0x28, 0xb5, 0x2f, 0xfd};
+    if (in.len < sizeof(magic) || memcmp(in.ptr, magic, sizeof(magic)) != 0)
+        return CLYMQ_ECOMPRESSION;
     ZSTD_DCtx *context = zstd_decompressor();
     if (!context)
         return CLYMQ_ENOMEM;

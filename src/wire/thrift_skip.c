@@ -226,7 +226,7 @@ static int compact_value(struct step *step, uint8_t type, uint64_t limit)
         step->at += (unsigned)fixed;
         return 0;
     }
-    uint64_t count;
+    uint64_t count = 0;
     uint8_t types;
     int error;
     switch (type) {

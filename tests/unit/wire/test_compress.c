@@ -162,9 +162,11 @@ static void test_claims_that_are_not_believed(void **state)
         {BATCH_SNAPPY, "82534e4150505900 00000001 00000001 000000"},
         {BATCH_SNAPPY, "82534e4150505900 00000001 00000001 00000000"}, /* an empty block has a length */
         {BATCH_SNAPPY, ""},
-        {BATCH_ZSTD, "28b52ffd e0 ffffffffffffff00 010000"}, /* a content size of 2^56 - 1 */
-        {BATCH_ZSTD, "28b52ffd 00 f8 010000"},               /* a window of 2^41 */
-        {BATCH_ZSTD, "28b52ffd 00 98 010000"},               /* a window of 512 MiB */
+        {BATCH_ZSTD, "28b52ffd e0 ffffffffffffff00 010000"},             /* a content size of 2^56 - 1 */
+        {BATCH_ZSTD, "28b52ffd 00 f8 010000"},                           /* a window of 2^41 */
+        {BATCH_ZSTD, "28b52ffd 00 98 010000"},                           /* a window of 512 MiB */
+        {BATCH_ZSTD, "27b52ffd 84 84848484 84848484 84848484 84848484"}, /* zstd 0.7, a window of 96 MiB */
+        {BATCH_ZSTD, "502a4d18 00000000"},                               /* a skippable frame */
         {BATCH_LZ4, "04224d18 6c40 ffffffffffffff00 00 00000000"},
         {BATCH_NONE, "00"},
         {(enum batch_compression)5, "00"},
