@@ -1,0 +1,257 @@
+/* clymqd: reads options, opens and runs the server, and turns signals into what they mean: SIGTERM and SIGINT
+ * stop cleanly (again: at once), SIGHUP reads the options again. Exit codes: 0 stopped as asked, 1 could not
+ * start or not stop cleanly, 2 wrong options. */
+#define LOG_MODULE "server"
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "server/server.h"
+
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+extern char **environ;
+
+struct command_line {
+    int argc;
+    char **argv;
+};
+
+/* The end of a start or stop, told by a shard's thread. */
+static void tell(void *ctx)
+{
+    uint64_t one = 1;
+
+    while (write(*(const int *)ctx, &one, sizeof(one)) < 0 && errno == EINTR)
+        ;
+}
+
+static int fail(int code, struct strbuf *error)
+{
+    fprintf(stderr, "clymqd: %s\n", error->data ? error->data : "out of memory");
+    strbuf_free(error);
+    return code;
+}
+
+/* ---- what is printed and ends ---- */
+
+static int print(void (*fill)(const struct option *table, struct strbuf *text), const char *head)
+{
+    struct strbuf text = {0};
+
+    strbuf_append_text(&text, head);
+    fill(server_option_table, &text);
+    if (text.failed)
+        return EXIT_FAILED;
+    fputs(text.data, stdout);
+    strbuf_free(&text);
+    return fflush(stdout) ? EXIT_FAILED : 0;
+}
+
+static void print_nothing(const struct option *table, struct strbuf *text)
+{
+}
+
+/* -1: none of these was asked for. */
+static int print_information(const struct command_line *line)
+{
+    for (int i = 1; i < line->argc && strcmp(line->argv[i], "--") != 0; i++) {
+        const char *flag = line->argv[i];
+
+        if (strcmp(flag, "--help") == 0 || strcmp(flag, "-h") == 0)
+            return print(options_print_help,
+                         "clymqd, the ClyMQ server. Without options it is a complete queue on this machine, "
+                         "with its data in "
+                         "./clymq-data.\n\nusage: clymqd [OPTION…]\n       clymqd --help | --version | "
+                         "--print-options-reference\n\n");
+        if (strcmp(flag, "--version") == 0)
+            return print(print_nothing, "clymqd " CLYMQ_VERSION "\n");
+        if (strcmp(flag, "--print-options-reference") == 0)
+            return print(options_print_reference, "");
+    }
+    return -1;
+}
+
+/* ---- running ---- */
+
+static int configure_log(const struct server_options *options, struct strbuf *error)
+{
+    struct log_settings settings = {
+        .filter = options->log_level, .path = options->log_file, .json = options->log_json};
+    int result = log_configure(&settings);
+
+    if (result == CLYMQ_EINVAL)
+        strbuf_printf(error,
+                      "option log_level: \"%s\" is not a level: use trace, debug, info, warn, error or off",
+                      options->log_level);
+    else if (result)
+        strbuf_printf(error, "cannot open the log file %s: %s", options->log_file ? options->log_file : "",
+                      error_sentence(result));
+    return result;
+}
+
+static void reload(struct server *server, const struct server_options *before,
+                   const struct command_line *line)
+{
+    struct server_options options;
+    struct strbuf error = {0}, fixed = {0};
+
+    if (server_options_read(&options, line->argc, line->argv, environ, &error) ||
+        configure_log(&options, &error)) {
+        log_error("options were not read again: %s", error.data ? error.data : "out of memory");
+    } else if (server_reload(server, &options)) {
+        log_error("options were not read again: %s", error_sentence(CLYMQ_ENOMEM));
+    } else {
+        server_options_list_fixed_changes(before, &options, &fixed);
+        log_info("options read again%s%s", fixed.len ? "; only a restart changes " : "",
+                 fixed.len ? fixed.data : "");
+    }
+    strbuf_free(&error);
+    strbuf_free(&fixed);
+    server_options_free(&options);
+}
+
+struct waiting {
+    int signals, events; /* descriptors */
+    struct server *server;
+    const struct server_options *options;
+    const struct command_line *line;
+};
+
+/* Waits for the event (true) or for a signal that ends (false); other signals are dealt with. */
+static bool wait_for(struct waiting *waiting, bool for_event)
+{
+    struct pollfd fds[2] = {{.fd = waiting->signals, .events = POLLIN},
+                            {.fd = waiting->events, .events = POLLIN}};
+
+    for (;;) {
+        struct signalfd_siginfo info;
+        uint64_t count;
+
+        if (poll(fds, for_event ? 2 : 1, -1) < 0 && errno != EINTR)
+            abort();
+        if (for_event && read(waiting->events, &count, sizeof(count)) == sizeof(count))
+            return true;
+        if (read(waiting->signals, &info, sizeof(info)) != sizeof(info))
+            continue;
+        if (info.ssi_signo != SIGHUP)
+            return false;
+        if (for_event)
+            continue; /* starting or stopping: nothing to reload yet */
+        reload(waiting->server, waiting->options, waiting->line);
+    }
+}
+
+static void print_serving(const struct server *server)
+{
+    struct strbuf line = {0};
+
+    server_print_serving(server, &line);
+    if (line.data) {
+        fputs(line.data, stdout);
+        fflush(stdout);
+    }
+    strbuf_free(&line);
+}
+
+static int stop(struct waiting *waiting)
+{
+    server_stop(waiting->server, tell, &waiting->events);
+    if (!wait_for(waiting, true)) {
+        log_warn("ended at once by a second signal; the next start recovers");
+        _exit(EXIT_FAILED); /* threads are at work: nothing may be freed */
+    }
+    if (server_stopped(waiting->server))
+        log_error("stopped, but not cleanly: %s", error_sentence(server_stopped(waiting->server)));
+    else
+        log_info("stopped");
+    return server_stopped(waiting->server) ? EXIT_FAILED : 0;
+}
+
+static int run(struct waiting *waiting)
+{
+    struct strbuf error = {0};
+    int code;
+
+    server_start(waiting->server, tell, &waiting->events);
+    if (!wait_for(waiting, true)) {
+        log_info("ended while starting");
+        _exit(0);
+    }
+    if (server_started(waiting->server, &error)) {
+        stop(waiting);
+        return fail(EXIT_FAILED, &error);
+    }
+    print_serving(waiting->server);
+    log_info("serving");
+    wait_for(waiting, false);
+    log_info("stopping");
+    code = stop(waiting);
+    return code;
+}
+
+static int open_and_run(const struct command_line *line, const struct server_options *options, int signals,
+                        int events)
+{
+    struct waiting waiting = {.signals = signals, .events = events, .options = options, .line = line};
+    struct strbuf error = {0};
+    int code;
+
+    if (server_open(options, &error, &waiting.server))
+        code = fail(EXIT_FAILED, &error);
+    else
+        code = run(&waiting);
+    server_free(waiting.server);
+    return code;
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    if (sigprocmask(SIG_BLOCK, &set, NULL)) /* before any thread: all inherit it */
+        return -1;
+    signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int main(int argc, char **argv)
+{
+    struct command_line line = {argc, argv};
+    struct server_options options;
+    struct strbuf error = {0};
+    uint64_t seed;
+    int code = print_information(&line), signals, events;
+
+    if (code >= 0)
+        return code;
+    if (server_options_read(&options, argc, argv, environ, &error) || configure_log(&options, &error)) {
+        server_options_free(&options);
+        return fail(EXIT_USAGE, &error);
+    }
+    signals = open_signals();
+    events = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (signals < 0 || events < 0 || getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) {
+        perror("clymqd");
+        code = EXIT_FAILED;
+    } else {
+        map_set_seed(seed);
+        code = open_and_run(&line, &options, signals, events);
+    }
+    server_options_free(&options);
+    return code;
+}
