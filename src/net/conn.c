@@ -218,6 +218,8 @@ static void take_messages(struct net_conn *conn, struct bytes span)
             net_conn_close(conn, error == CLYMQ_ENOMEM ? NET_CLOSE_NO_MEMORY : NET_CLOSE_PROTOCOL);
             break;
         }
+        if (conn->part->large == conn)
+            conn->part->large_came = true;
         conn->begun_ns = 0; /* the next message's time begins when it begins */
         net_call_receive(conn, &message);
     }
@@ -228,16 +230,16 @@ static void read_round(struct net_conn *conn)
     struct net_part *part = conn->part;
     size_t round = 0;
     while (conn->state == NET_CONN_OPEN && !conn->paused && round < ROUND_BYTES) {
-        bool grows = net_input_grows(&conn->input);
-        if (!net_limits_may_take(conn) || (grows && !net_limits_may_grow(conn))) {
-            net_limits_pause(conn, grows && conn->calls == 0);
+        bool may_take = net_limits_may_take(conn);
+        if (!may_take || !net_limits_may_grow(conn)) {
+            net_limits_pause(conn, may_take && conn->calls == 0);
             break;
         }
         struct bytes span;
         bool full;
-        ssize_t count =
-            net_input_read(&conn->input, conn->stream, part->scratch,
-                           net_limits_pressed(part) ? PRESSED_BYTES : NET_SCRATCH_BYTES, &span, &full);
+        conn->input.frugal = net_limits_pressed(part);
+        ssize_t count = net_input_read(&conn->input, conn->stream, part->scratch,
+                                       conn->input.frugal ? PRESSED_BYTES : NET_SCRATCH_BYTES, &span, &full);
         if (count == CLYMQ_EAGAIN)
             break;
         if (count <= 0) {

@@ -117,6 +117,7 @@ struct net_part {
     struct list waiting;       /* paused by the shard's share of memory */
     struct list large_waiting; /* likewise, in the middle of a large message */
     struct net_conn *large;    /* the one connection that may go on in that case */
+    bool large_came;           /* its message is there: the next connection's turn once it is answered */
     int64_t inflight, inflight_max;
     int64_t open; /* connections with a socket */
     bool draining, stopped, tail_armed, grace_over;

@@ -10,6 +10,7 @@
 
 enum {
     FIRST_BYTES = 64 * 1024, /* what a declared length is believed at first */
+    FRUGAL_BYTES = 4 * 1024, /* the same, where memory is short */
     SMALL_BYTES = 512,       /* least size of a begun message's buffer */
     TAIL_BYTES = 64,         /* an unframed message goes on a little after its last long string */
     DIRECT_BYTES = 4 * 1024, /* less than this missing: read into the scratch, with what follows */
@@ -26,11 +27,16 @@ static size_t max_size_of(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+static size_t first_bytes(const struct net_input *input)
+{
+    return input->frugal ? FRUGAL_BYTES : FIRST_BYTES;
+}
+
 /* The room that a begun message gets that has `have` bytes and needs `need`. */
-static size_t room_for(size_t have, size_t need)
+static size_t room_for(const struct net_input *input, size_t have, size_t need)
 {
     size_t wanted = need > SIZE_MAX - TAIL_BYTES ? need : need + TAIL_BYTES;
-    return max_size_of(min_size(wanted, max_size_of(FIRST_BYTES, 2 * have)), SMALL_BYTES);
+    return max_size_of(min_size(wanted, max_size_of(first_bytes(input), 2 * have)), SMALL_BYTES);
 }
 
 /* Changes the capacity of a buffer that nobody else holds. */
@@ -56,10 +62,12 @@ static bool reads_directly(const struct net_input *input)
     return input->partial && input->need >= input->partial->len + DIRECT_BYTES;
 }
 
-bool net_input_grows(const struct net_input *input)
+size_t net_input_growth(const struct net_input *input)
 {
-    return reads_directly(input) && input->partial->cap >= FIRST_BYTES &&
-           input->partial->len == input->partial->cap;
+    const struct buf *partial = input->partial;
+    if (!reads_directly(input) || partial->cap < first_bytes(input) || partial->len < partial->cap)
+        return 0;
+    return room_for(input, partial->len, input->need) - partial->cap;
 }
 
 ssize_t net_input_read(struct net_input *input, struct io_stream *stream, uint8_t *scratch,
@@ -76,8 +84,8 @@ ssize_t net_input_read(struct net_input *input, struct io_stream *stream, uint8_
     }
     struct buf *partial = input->partial;
     if (partial->len == partial->cap) {
-        int error =
-            resize(&input->partial, max_size_of(room_for(partial->len, input->need), partial->len + 1));
+        int error = resize(&input->partial,
+                           max_size_of(room_for(input, partial->len, input->need), partial->len + 1));
         if (error)
             return error;
         partial = input->partial;
@@ -101,7 +109,7 @@ static int take_whole(struct net_input *input, struct bytes *span, size_t max_si
     int error = thrift_find_message(&input->scan, *span, max_size, &extent, &need);
     if (error == CLYMQ_EAGAIN) {
         need = max_size_of(need, span->len + 1);
-        struct buf *partial = buf_new(max_size_of(room_for(span->len, need), span->len));
+        struct buf *partial = buf_new(max_size_of(room_for(input, span->len, need), span->len));
         if (!partial)
             return CLYMQ_ENOMEM;
         memcpy(partial->data, span->ptr, span->len);
@@ -132,8 +140,8 @@ static int append(struct net_input *input, struct bytes *span)
     struct buf *partial = input->partial;
     size_t chunk = min_size(span->len, max_size_of(input->need - partial->len, DIRECT_BYTES));
     if (chunk > partial->cap - partial->len) {
-        int error =
-            resize(&input->partial, max_size_of(partial->len + chunk, room_for(partial->len, input->need)));
+        int error = resize(&input->partial,
+                           max_size_of(partial->len + chunk, room_for(input, partial->len, input->need)));
         if (error)
             return error;
         partial = input->partial;

@@ -25,6 +25,7 @@ struct net_input {
     struct buf *partial;     /* the begun message, from its first byte; NULL = none */
     size_t need;             /* looking again makes sense once partial holds so many bytes */
     size_t last_size;        /* of the last message: large ones tend to follow each other */
+    bool frugal;             /* memory is short: begin with 4 KiB, not 64 */
     struct thrift_scan scan; /* of partial */
 };
 
@@ -40,8 +41,8 @@ static inline size_t net_input_held(const struct net_input *input)
 {
     return input->partial ? sizeof(struct buf) + input->partial->cap : 0;
 }
-/* Whether the next read will make a large message's buffer grow. */
-bool net_input_grows(const struct net_input *input);
+/* By how many bytes the next read will make a large message's buffer grow; mostly 0. */
+size_t net_input_growth(const struct net_input *input);
 /* Reads once: at most scratch_cap bytes into scratch, which ret_span then tells, or straight into the begun
  * message (ret_span is then empty). Returns as io_stream_read, or CLYMQ_ENOMEM. *ret_full: as many bytes came
  * as were asked for, so more may be waiting. Call net_input_take until it answers CLYMQ_EAGAIN before reading

@@ -78,23 +78,31 @@ bool net_limits_may_take(const struct net_conn *conn)
     return conn_may_take(conn) && conn->part->inflight < conn->part->inflight_max;
 }
 
+/* A message's first bytes (4 KiB where memory is short) are never refused: no more than those is held per
+ * connection beyond the limit. */
+static bool may_grow(const struct net_conn *conn)
+{
+    const struct net_part *part = conn->part;
+    size_t growth = net_input_growth(&conn->input);
+    return growth == 0 || part->large == conn || part->inflight + (int64_t)growth <= part->inflight_max;
+}
+
 bool net_limits_may_resume(const struct net_conn *conn)
 {
     if (conn->calls > 0)
         return conn_may_resume(conn) && conn->part->inflight <= low_mark(conn->part->inflight_max);
-    const struct net_part *part = conn->part;
-    return !net_input_grows(&conn->input) || part->inflight < part->inflight_max || !part->large ||
-           part->large == conn;
+    return may_grow(conn) || !conn->part->large;
 }
 
 bool net_limits_may_grow(struct net_conn *conn)
 {
     struct net_part *part = conn->part;
-    if (part->inflight < part->inflight_max || part->large == conn)
+    if (may_grow(conn))
         return true;
     if (part->large)
         return false;
     part->large = conn;
+    part->large_came = false;
     return true;
 }
 
@@ -128,7 +136,9 @@ void net_limits_unpause(struct net_conn *conn)
 void net_limits_yield(struct net_conn *conn)
 {
     struct net_part *part = conn->part;
-    if (part->large != conn || (conn->state != NET_CONN_CLOSED && (conn->calls > 0 || conn->input.partial)))
+    bool needed =
+        conn->state != NET_CONN_CLOSED && (conn->calls > 0 || (conn->input.partial && !part->large_came));
+    if (part->large != conn || needed)
         return;
     part->large = NULL;
     if (!list_empty(&part->large_waiting))
@@ -168,6 +178,7 @@ void net_limits_resume(struct net_part *part)
     }
     while (!part->large && !list_empty(&part->large_waiting)) {
         part->large = CONTAINER_OF(part->large_waiting.next, struct net_conn, waiting);
+        part->large_came = false;
         resume_first(&part->large_waiting);
     }
 }
