@@ -4,14 +4,15 @@
  *       <first offset, 20 digits>.log         record batches, back to back
  *       <first offset>.index                  (relative offset u32, position u32) each, as Kafka's
  *       <first offset>.timeindex              (timestamp i64, relative offset u32) each, as Kafka's
- *       <offset>.snapshot                     the owner's state (producer table) as of that offset, checksummed
+ *       <offset>.snapshot                     the owner's state (producer table) as of that offset,
+ * checksummed
  *
- * The log is the truth; indexes and snapshots are made again from it when missing or wrong. A block is owned by its store,
- * used on that store's shard. start <= durable_end <= end at all times. Segments are read while the block is open by
- * anybody who holds a reference (struct segment_ref), on any thread.
+ * The log is the truth; indexes and snapshots are made again from it when missing or wrong. A block is owned
+ * by its store, used on that store's shard. start <= durable_end <= end at all times. Segments are read while
+ * the block is open by anybody who holds a reference (struct segment_ref), on any thread.
  *
- * A failed sync is final: the block is failed, takes no more appends (CLYMQ_ELOG_FAILED), and never moves its durable end
- * again in this process. */
+ * A failed sync is final: the block is failed, takes no more appends (CLYMQ_ELOG_FAILED), and never moves its
+ * durable end again in this process. */
 #ifndef CLYMQ_STORE_BLOCK_H
 #define CLYMQ_STORE_BLOCK_H
 
@@ -32,28 +33,36 @@ struct block_key {
 struct block_events {
     /* The durable end moved (group commit). error is 0, or why the block has failed (told once). */
     void (*on_durable)(void *ctx, struct block *block, int64_t durable_end, int error);
-    /* Recovery reads a batch that follows the snapshot: rebuild what the snapshot holds. Only during block_open. */
+    /* Recovery reads a batch that follows the snapshot: rebuild what the snapshot holds. Only during
+     * block_open. */
     int (*on_recover)(void *ctx, const struct batch_header *header, struct bytes batch);
-    /* Write (append to text) or read the owner's state at the block's current end. NULL: no snapshots are kept. */
+    /* Write (append to text) or read the owner's state at the block's current end. NULL: no snapshots are
+     * kept. An empty state is not stored, and not loaded: the owner then begins empty. A load that fails may
+     * be followed by one of an older snapshot, so each load replaces what was there. */
     void (*on_snapshot_save)(void *ctx, struct strbuf *state);
     int (*on_snapshot_load)(void *ctx, struct bytes state);
     void *ctx;
 };
 
-/* Makes an empty block, durable when it returns (files, folders and state). start_offset >= 0. CLYMQ_EEXIST. */
+/* Makes an empty block, durable when it returns (files, folders and state). start_offset >= 0. CLYMQ_EEXIST:
+ * a block is there (what a creation left that did not finish is none, and is made anew); CLYMQ_ENOSPC,
+ * CLYMQ_EIO, CLYMQ_ENOMEM. */
 int block_create(struct store *store, const struct block_key *key, int64_t start_offset,
                  const struct block_events *events, struct block **ret_block);
 
 struct block_recovery {
-    uint64_t bytes_read;     /* of logs */
-    uint64_t bytes_cut;      /* torn tail beyond the durable-end mark */
+    uint64_t bytes_read; /* of logs */
+    uint64_t bytes_cut;  /* torn tail beyond the durable-end mark */
     uint32_t indexes_rebuilt;
-    bool damaged;            /* below the mark: the block is failed, what is readable stays readable */
-    int64_t damaged_offset;  /* first offset that cannot be trusted */
+    bool damaged;           /* below the mark: the block is failed, what is readable stays readable */
+    int64_t damaged_offset; /* first offset that cannot be trusted */
 };
-/* Opens what a former run left: reads what follows the last checkpoint (or snapshot, where older), cuts a torn tail beyond
- * the durable-end mark, syncs what it keeps past the mark, then counts it durable. CLYMQ_ENOENT, CLYMQ_EFORMAT, CLYMQ_EIO,
- * CLYMQ_ENOMEM. A damaged block opens (damaged is set) and reports. Blocking; the shard does this before it serves. */
+/* Opens what a former run left: reads what follows the last checkpoint (or snapshot, where older), cuts a
+ * torn tail beyond the durable-end mark, and rewrites what it keeps past the mark; the first group commit
+ * syncs that, then it counts as durable: until then block_durable_end < block_end, and on_durable tells when.
+ * CLYMQ_ENOENT, CLYMQ_EFORMAT, CLYMQ_EIO, CLYMQ_ENOSPC, CLYMQ_ENOMEM, CLYMQ_ELIMIT; CLYMQ_ECORRUPT when not
+ * even the block's identity can be read. A block that is damaged below the mark opens (damaged is set,
+ * block_error is CLYMQ_ECORRUPT) and reports. Blocking; the shard does this before it serves. */
 int block_open(struct store *store, const struct block_key *key, const struct block_events *events,
                struct block **ret_block, struct block_recovery *ret_recovery);
 /* Closes and forgets it (no sync). */
@@ -64,14 +73,20 @@ int64_t block_end(const struct block *block);         /* next offset to be writt
 int64_t block_durable_end(const struct block *block); /* below this everything is on disk */
 uint64_t block_size(const struct block *block);       /* bytes of log */
 int block_error(const struct block *block);           /* 0, or why it takes no appends */
+bool block_is_sealed(const struct block *block);
+const struct block_key *block_get_key(const struct block *block);
 
-/* Appends one batch, whose header says base_offset >= block_end and leader epoch (batch_assign was called); parts are its
- * bytes. Written to the page cache when this returns; the group commit follows by itself.
- * CLYMQ_ENOSPC: nothing of it is stored nor will be, try again when there is space. CLYMQ_ELOG_FAILED: the write failed and
- * could not be undone: the outcome is unknown. CLYMQ_EINVAL: offset below the end. */
-int block_append(struct block *block, const struct batch_header *header, const struct iovec *parts, int count);
+/* Appends one batch, whose header says base_offset >= block_end and leader epoch (batch_assign was called);
+ * parts are its bytes. Written to the page cache when this returns; the group commit follows by itself.
+ * CLYMQ_ENOSPC, CLYMQ_EIO, CLYMQ_ENOMEM, CLYMQ_ELIMIT: nothing of it is stored nor will be; the first: try
+ * again when there is space. CLYMQ_ELOG_FAILED: the block has failed; if it was by this very write
+ * (block_error was 0 before), the outcome is unknown. CLYMQ_EINVAL: offset below the end, epoch below the
+ * last one's, sizes that do not fit, or the block is sealed. CLYMQ_ETOOBIG. */
+int block_append(struct block *block, const struct batch_header *header, const struct iovec *parts,
+                 int count);
 
-/* A piece of a segment's file made of whole batches. The reference keeps the file open; it may be released on any thread. */
+/* A piece of a segment's file made of whole batches. The reference keeps the file open; it may be released on
+ * any thread. */
 struct segment_ref;
 struct block_range {
     struct segment_ref *ref;
@@ -80,9 +95,9 @@ struct block_range {
     size_t len;
     int64_t first_offset; /* base offset of the first batch (may lie below the asked offset) */
 };
-/* The batches from the one that holds (or, after a gap, follows) offset, all below limit_offset (a batch boundary: the
- * watermark), up to max_bytes but at least one batch. len 0 and no ref: nothing there. CLYMQ_EOFFSET_RANGE below the start or above
- * the end; CLYMQ_ECORRUPT for a damaged place; CLYMQ_EIO. */
+/* The batches from the one that holds (or, after a gap, follows) offset, all below limit_offset (a batch
+ * boundary: the watermark), up to max_bytes but at least one batch. len 0 and no ref: nothing there.
+ * CLYMQ_EOFFSET_RANGE below the start or above the end; CLYMQ_ECORRUPT for a damaged place; CLYMQ_EIO. */
 int block_read(struct block *block, int64_t offset, int64_t limit_offset, size_t max_bytes,
                struct block_range *ret_range);
 void block_range_release(struct block_range *range); /* any thread */
@@ -94,15 +109,17 @@ int block_find_time(struct block *block, int64_t timestamp_ms, int64_t limit_off
 /* Retention: drops whole segments below new_start (durable log start first), and answers reads below it with
  * CLYMQ_EOFFSET_RANGE. new_start <= durable end. */
 int block_trim(struct block *block, int64_t new_start);
-/* What retention by size and age would keep: the offset to give to block_trim. -1 = no limit. The active segment stays, except
- * that a segment older than segment_ms is rolled first. */
+/* What retention by size and age would keep: the offset to give to block_trim. -1 = no limit. The active
+ * segment stays, except that a segment older than segment_ms is rolled first. */
 int64_t block_retention_start(struct block *block, int64_t keep_bytes, int64_t keep_ms, int64_t now_ms);
 /* No more appends, everything durable, indexes synced: done is called on the shard with 0 or an error. */
 void block_seal(struct block *block, void (*done)(void *ctx, struct block *block, int error), void *ctx);
-/* Removes the block's files and state; block is gone. Files still referenced are unlinked and vanish with the last ref. */
+/* Removes the block's files and state; block is gone. Files still referenced are unlinked and vanish with the
+ * last ref. */
 int block_delete(struct block *block);
 
-/* Keys of the blocks that lie in the folder under data/, for start-up checks and fsck. Freed with mem_free. */
+/* Keys of the blocks that lie in the folder under data/, for start-up checks and fsck. Freed with mem_free.
+ */
 int block_list(struct io_fs *fs, struct block_key **ret_keys, size_t *ret_count);
 
 #endif

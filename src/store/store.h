@@ -1,13 +1,15 @@
 /* A shard's part of the data folder: its state file, group commit, cache of open files, and the blocks on it.
  *
- * One struct store per shard, used on that shard's thread only. It owns the struct blocks opened through it. All writes to
- * logs go to the page cache on the shard's thread; syncs go to the shard's disk workers in passes (group commit): one
- * pass syncs every block that was appended to since the last one began, then records their durable ends in the state file
- * in one write, then tells each block's owner. While a pass runs the next one gathers. At most one pass runs at a time.
+ * One struct store per shard, used on that shard's thread only. It owns the struct blocks opened through it.
+ * All writes to logs go to the page cache on the shard's thread; syncs go to the shard's disk workers in
+ * passes (group commit): one pass syncs every block that was appended to since the last one began, then
+ * records their durable ends in the state file in one write, then tells each block's owner. While a pass runs
+ * the next one gathers. At most one pass runs at a time.
  *
- * The state file (state/<shard>.state, format in docs/file-format.md) holds per block: durable-end mark, checkpoint, log
- * start, and, once it failed, why. Blocks may move to another shard between runs (the number of shards changed): at
- * start all state files are read and merged by store_folder_open, then each shard writes its own. */
+ * The state file (state/<shard>.state, format in docs/file-format.md) holds per block: durable-end mark,
+ * checkpoint, log start, and, once it failed, why. Blocks may move to another shard between runs (the number
+ * of shards changed): at start all state files are read and merged by store_folder_open, then each shard
+ * writes its own. */
 #ifndef CLYMQ_STORE_STORE_H
 #define CLYMQ_STORE_STORE_H
 
@@ -17,15 +19,22 @@
 
 enum store_fsync { STORE_FSYNC_COMMIT, STORE_FSYNC_INTERVAL, STORE_FSYNC_NEVER };
 
+/* Protections switched off, for the control runs of tests: a checker that cannot fail proves nothing. */
+struct store_faults {
+    bool ignore_mark; /* recovery believes that nothing was durable: damage is cut away like a torn tail */
+    bool retry_failed_sync; /* a failed sync is tried again and its success believed */
+};
+
 struct store_config {
     enum store_fsync fsync;
-    int64_t fsync_interval_ms;      /* with STORE_FSYNC_INTERVAL */
-    int64_t segment_bytes;          /* roll beyond; default 256 MiB, 1 MiB … 2 GiB - 1 */
-    int64_t segment_ms;             /* roll a segment whose first batch is older; default 7 d */
-    int64_t index_interval_bytes;   /* log bytes per index entry; default 4096 */
-    int64_t checkpoint_bytes;       /* per shard: what recovery may have to read after a crash; default 32 MiB */
-    int64_t max_open_files;         /* per shard; default 1024, >= 16 */
-    int64_t max_batch_bytes;        /* no stored batch is longer */
+    int64_t fsync_interval_ms;    /* with STORE_FSYNC_INTERVAL */
+    int64_t segment_bytes;        /* roll beyond; default 256 MiB, 1 MiB … 2 GiB - 1 */
+    int64_t segment_ms;           /* roll a segment whose first batch is older; default 7 d */
+    int64_t index_interval_bytes; /* log bytes per index entry; default 4096 */
+    int64_t checkpoint_bytes; /* per shard: what recovery may have to read after a crash; default 32 MiB */
+    int64_t max_open_files;   /* per shard; default 1024, >= 16 */
+    int64_t max_batch_bytes;  /* no batch appended is longer; default 16 MiB */
+    const struct store_faults *faults; /* control runs only; NULL otherwise */
 };
 void store_config_defaults(struct store_config *config);
 
@@ -33,13 +42,15 @@ struct store;
 /* folder outlives the store. 0 or an error of opening the shard's state file. */
 int store_open(const struct store_config *config, struct store_folder *folder, struct shard *shard,
                struct metrics *metrics, struct store **ret_store);
-/* Clean stop: syncs and checkpoints every open block, writes the state file, then calls done on the shard. No block may be
- * appended to meanwhile. */
+/* Clean stop: syncs and checkpoints every open block, writes the state file, then calls done on the shard. No
+ * block may be appended to meanwhile. */
 void store_stop(struct store *store, void (*done)(void *ctx, int error), void *ctx);
-/* Closes files and frees everything, blocks included, without syncing (after store_stop, or when abandoning). */
+/* Closes files and frees everything, blocks included, without syncing (after store_stop, or when abandoning).
+ */
 void store_close(struct store *store);
-/* Set while the disk is full: from an append that failed with CLYMQ_ENOSPC until space is seen again (checked once a
- * second). While set, appends fail at once with CLYMQ_ENOSPC and nothing written. on_space is told when it ends. */
+/* Set while the disk is full: from an append that failed with CLYMQ_ENOSPC until space is seen again (checked
+ * once a second). While set, appends fail at once with CLYMQ_ENOSPC and nothing written. on_space is told
+ * when it ends. */
 bool store_is_full(const struct store *store);
 void store_on_space(struct store *store, void (*on_space)(void *ctx), void *ctx);
 

@@ -1,0 +1,677 @@
+/* A block's life on disk: making, appending, rolling, deleting. Opening is in block_recover.c, reading in
+ * block_read.c, retention in block_trim.c. */
+#include "store/block.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#define LOG_MODULE "store"
+#include "base/crc32c.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "store/checkpoint.h"
+#include "store/index.h"
+#include "store/store_impl.h"
+#include "wire/byte_order.h"
+
+enum { ID_VERSION = 1, ID_SIZE = 8 + 4 + 40 + 4 };
+enum { RESERVE_MIN = 4096, RESERVE_MAX = 8 << 20 };
+static const char id_magic[8] = "clymqblk";
+
+void block_dir(const struct block_key *key, char dir[BLOCK_DIR_MAX])
+{
+    char topic[33];
+    uuid_format(key->topic, topic);
+    int len = snprintf(dir, BLOCK_DIR_MAX, "data/%s/%" PRIu32 "/%" PRIu32, topic, key->partition, key->seq);
+    assert(len > 0 && len < BLOCK_DIR_MAX);
+}
+
+/* ---- the file `id` ---- */
+
+int block_write_id(struct io_fs *fs, const char *dir, const struct block_key *key)
+{
+    uint8_t data[ID_SIZE];
+    memcpy(data, id_magic, 8);
+    store_be32(data + 8, ID_VERSION);
+    memcpy(data + 12, key->topic.byte, 16);
+    store_be32(data + 28, key->partition);
+    store_be32(data + 32, key->seq);
+    memcpy(data + 36, key->id.byte, 16);
+    store_be32(data + 52, crc32c(0, data, 52));
+    char path[SEGMENT_PATH_MAX];
+    snprintf(path, sizeof(path), "%s/id", dir);
+    struct io_file *file;
+    int error = io_fs_open(fs, path, IO_OPEN_WRITE | IO_OPEN_CREATE | IO_OPEN_TRUNCATE, &file);
+    if (error)
+        return error;
+    ssize_t written = io_file_pwrite(file, data, sizeof(data), 0);
+    error = written < 0 ? (int)written : io_file_sync(file);
+    io_file_close(file);
+    return error;
+}
+
+int block_read_id(struct io_fs *fs, const char *dir, struct block_key *ret_key)
+{
+    char path[SEGMENT_PATH_MAX];
+    snprintf(path, sizeof(path), "%s/id", dir);
+    struct io_file *file;
+    int error = io_fs_open(fs, path, IO_OPEN_READ, &file);
+    if (error)
+        return error;
+    uint8_t data[ID_SIZE];
+    ssize_t got = io_file_pread(file, data, sizeof(data), 0);
+    io_file_close(file);
+    if (got < 0)
+        return (int)got;
+    if (got < 12 || memcmp(data, id_magic, 8) != 0)
+        return CLYMQ_ECORRUPT;
+    if (load_be32(data + 8) > ID_VERSION)
+        return CLYMQ_EFORMAT;
+    if (got < ID_SIZE || load_be32(data + 52) != crc32c(0, data, 52))
+        return CLYMQ_ECORRUPT;
+    memcpy(ret_key->topic.byte, data + 12, 16);
+    ret_key->partition = load_be32(data + 28);
+    ret_key->seq = load_be32(data + 32);
+    memcpy(ret_key->id.byte, data + 36, 16);
+    return 0;
+}
+
+/* ---- the struct ---- */
+
+struct block *block_new(struct store *store, const struct block_key *key, const struct block_events *events)
+{
+    struct block *block = mem_zalloc(sizeof(*block));
+    if (!block)
+        return NULL;
+    block->store = store;
+    block->key = *key;
+    if (events)
+        block->events = *events;
+    block->slot = SLOT_NONE;
+    block->limit.base = -1;
+    block->snapshots[0] = block->snapshots[1] = -1;
+    for (int i = 0; i < BLOCK_HINTS; i++)
+        block->hints[i].offset = -1;
+    list_init(&block->dirty_link);
+    list_init(&block->announce_link);
+    list_init(&block->backlog_link);
+    list_push_back(&store->blocks, &block->link);
+    store->block_count++;
+    return block;
+}
+
+void block_free(struct block *block)
+{
+    struct store *store = block->store;
+    commit_detach(store, block);
+    checkpoint_detach(store, block);
+    list_remove(&block->dirty_link);
+    list_remove(&block->announce_link);
+    list_remove(&block->backlog_link);
+    assert(store->backlog_bytes >= block->backlog);
+    store->backlog_bytes -= block->backlog;
+    list_remove(&block->link);
+    store->block_count--;
+    for (uint32_t i = 0; i < block->segment_count; i++)
+        segment_free(store, block->segments[i]);
+    mem_free(block->segments);
+    mem_free(block);
+}
+
+int block_add_segment(struct block *block, struct segment *segment)
+{
+    if (block->segment_count == block->segment_cap) {
+        uint32_t cap = block->segment_cap ? block->segment_cap * 2 : 1;
+        struct segment **segments = mem_realloc(block->segments, cap * sizeof(*segments));
+        if (!segments)
+            return CLYMQ_ENOMEM;
+        block->segments = segments;
+        block->segment_cap = cap;
+    }
+    assert(block->segment_count == 0 || block_active(block)->base < segment->base);
+    block->segments[block->segment_count++] = segment;
+    block->size += segment->size;
+    return 0;
+}
+
+uint32_t block_segment_at(const struct block *block, int64_t offset)
+{
+    uint32_t low = 0, high = block->segment_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (block->segments[middle]->base <= offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low > 0 ? low - 1 : 0;
+}
+
+struct segment *block_segment_named(const struct block *block, int64_t base)
+{
+    struct segment *segment = block->segments[block_segment_at(block, base)];
+    return segment->base == base ? segment : NULL;
+}
+
+void block_entry(const struct block *block, struct state_entry *ret_entry)
+{
+    *ret_entry = (struct state_entry){
+        .key = block->key,
+        .start = block->start,
+        .mark = block->synced,
+        .checkpoint = block->checkpoint,
+        .index = block->checkpoint_index,
+        .active_since_ms = block_active(block)->since_ms,
+        .damaged_offset = block->damaged_offset,
+        .error = block->error,
+        .sealed = block->sealed,
+        .empty_snapshot = block->empty_snapshot,
+    };
+}
+
+int64_t block_start(const struct block *block)
+{
+    return block->start;
+}
+
+int64_t block_end(const struct block *block)
+{
+    return block->end.offset;
+}
+
+int64_t block_durable_end(const struct block *block)
+{
+    return block->durable.offset;
+}
+
+uint64_t block_size(const struct block *block)
+{
+    return block->size;
+}
+
+int block_error(const struct block *block)
+{
+    return block->error;
+}
+
+bool block_is_sealed(const struct block *block)
+{
+    return block->sealed;
+}
+
+const struct block_key *block_get_key(const struct block *block)
+{
+    return &block->key;
+}
+
+void block_fail(struct block *block, int error)
+{
+    if (block->error)
+        return;
+    block->error = error;
+    block->state_full = true;
+    log_error("block %" PRIu32 "/%" PRIu32 " failed at offset %" PRId64 ": %s", block->key.partition,
+              block->key.seq, block->durable.offset, error_sentence(error));
+    struct store *store = block->store;
+    list_remove(&block->dirty_link);
+    list_remove(&block->backlog_link);
+    store->backlog_bytes -= block->backlog;
+    block->backlog = 0;
+    commit_put_state(store, block);
+    commit_write_state(store);
+    commit_announce(store, block);
+}
+
+void block_add_backlog(struct block *block, uint64_t bytes)
+{
+    struct store *store = block->store;
+    if (list_empty(&block->backlog_link))
+        list_push_back(&store->backlog, &block->backlog_link);
+    block->backlog += bytes;
+    store->backlog_bytes += bytes;
+}
+
+/* ---- creating ---- */
+
+static int make_dirs(struct io_fs *fs, const char *dir)
+{
+    char path[BLOCK_DIR_MAX];
+    snprintf(path, sizeof(path), "%s", dir);
+    for (char *at = path;; at++) {
+        if (*at != '/' && *at != '\0')
+            continue;
+        char end = *at;
+        *at = '\0';
+        int error = io_fs_make_dir(fs, path);
+        if (error && error != CLYMQ_EEXIST)
+            return error;
+        *at = end;
+        if (end == '\0')
+            return 0;
+    }
+}
+
+/* Syncs the block's folder and each above it. A parent is synced even where its entry was there already:
+ * whoever made it may have been killed before it could. */
+static int sync_dirs(struct io_fs *fs, const char *dir)
+{
+    char path[BLOCK_DIR_MAX];
+    snprintf(path, sizeof(path), "%s", dir);
+    for (;;) {
+        int error = io_fs_sync_dir(fs, path);
+        if (error)
+            return error;
+        char *slash = strrchr(path, '/');
+        if (!slash)
+            return 0;
+        *slash = '\0';
+    }
+}
+
+static bool is_log_name(const char *name)
+{
+    size_t len = strlen(name);
+    return len > 4 && strcmp(name + len - 4, ".log") == 0;
+}
+
+static int log_file_size(struct io_fs *fs, const char *path, uint64_t *ret_size)
+{
+    struct io_file *file;
+    int error = io_fs_open(fs, path, IO_OPEN_READ, &file);
+    if (error)
+        return error;
+    error = io_file_size(file, ret_size);
+    io_file_close(file);
+    return error;
+}
+
+/* Whether the folder may be made anew: it is not there, or it is what a creation that did not finish left.
+ * CLYMQ_EEXIST otherwise. Nothing is changed. */
+static int check_vacant(struct store *store, const struct block_key *key, const char *dir)
+{
+    char **names;
+    size_t count;
+    int error = io_fs_list(store->fs, dir, &names, &count);
+    if (error)
+        return error == CLYMQ_ENOENT ? 0 : error;
+    struct block_key found;
+    int id_error = block_read_id(store->fs, dir, &found);
+    if (id_error == 0 && (!uuid_equal(found.id, key->id) || store_find_entry(store, key->id)))
+        error = CLYMQ_EEXIST;
+    else if (id_error != 0 && id_error != CLYMQ_ENOENT && id_error != CLYMQ_ECORRUPT)
+        error = id_error;
+    for (size_t i = 0; i < count && !error; i++) {
+        char path[SEGMENT_PATH_MAX];
+        uint64_t size;
+        if (snprintf(path, sizeof(path), "%s/%s", dir, names[i]) >= (int)sizeof(path))
+            error = CLYMQ_EEXIST;
+        else if (is_log_name(names[i]) && !(error = log_file_size(store->fs, path, &size)) && size > 0)
+            error = CLYMQ_EEXIST;
+    }
+    io_fs_free_names(names, count);
+    return error;
+}
+
+/* Makes folder, first segment and id, all durable. */
+static int create_files(struct io_fs *fs, const struct block_key *key, const char *dir, int64_t start_offset)
+{
+    int error = io_fs_remove_tree(fs, dir);
+    if (error && error != CLYMQ_ENOENT)
+        return error;
+    error = make_dirs(fs, dir);
+    if (error)
+        return error;
+    char path[SEGMENT_PATH_MAX];
+    struct io_file *file;
+    segment_path(path, dir, start_offset, ".log");
+    error = io_fs_open(fs, path, IO_OPEN_WRITE | IO_OPEN_CREATE | IO_OPEN_TRUNCATE, &file);
+    if (error)
+        return error;
+    io_file_close(file);
+    error = block_write_id(fs, dir, key);
+    return error ? error : sync_dirs(fs, dir);
+}
+
+static void remove_files(struct io_fs *fs, const char *dir)
+{
+    char path[SEGMENT_PATH_MAX];
+    snprintf(path, sizeof(path), "%s/id", dir);
+    io_fs_unlink(fs, path);
+    io_fs_remove_tree(fs, dir);
+}
+
+int block_create(struct store *store, const struct block_key *key, int64_t start_offset,
+                 const struct block_events *events, struct block **ret_block)
+{
+    if (start_offset < 0)
+        return CLYMQ_EINVAL;
+    if (store->full)
+        return CLYMQ_ENOSPC;
+    char dir[BLOCK_DIR_MAX];
+    block_dir(key, dir);
+    int error = check_vacant(store, key, dir);
+    if (error)
+        return error;
+    struct block *block = block_new(store, key, events);
+    if (!block)
+        return CLYMQ_ENOMEM;
+    struct log_point at = {.offset = start_offset, .base = start_offset, .epoch = -1};
+    block->start = start_offset;
+    block->end = block->synced = block->durable = block->checkpoint = at;
+    block->checkpoint_index = index_mark_empty();
+    block->empty_snapshot = true;
+    struct segment *segment = segment_new(start_offset, 0);
+    error = segment ? block_add_segment(block, segment) : CLYMQ_ENOMEM;
+    if (error) {
+        segment_free(store, segment);
+        block_free(block);
+        return error;
+    }
+    segment->index_known = segment->index_checked = true;
+    error = create_files(store->fs, key, dir, start_offset);
+    if (!error) {
+        block->state_full = true;
+        commit_put_state(store, block);
+        error = commit_write_state(store);
+    }
+    if (!error) {
+        error = io_file_sync(store->state.ref->file);
+        if (error)
+            store->state.broken = true;
+    }
+    if (error) {
+        remove_files(store->fs, dir);
+        block_free(block);
+        store_drop_entry(store, key->id);
+        if (error == CLYMQ_ENOSPC)
+            store_set_full(store, RESERVE_MIN);
+        return error;
+    }
+    *ret_block = block;
+    return 0;
+}
+
+void block_close(struct block *block)
+{
+    if (!block)
+        return;
+    if (store_remember_closed(block->store, block)) {
+        /* Without memory for it the state file, which says the same but for the last marks, has to do. */
+        log_warn("out of memory: a closed block's marks are not kept");
+    }
+    block_free(block);
+}
+
+/* ---- appending ---- */
+
+static bool must_roll(struct block *block, const struct segment *segment, const struct batch_header *header)
+{
+    const struct store_config *config = &block->store->config;
+    if (segment->size == 0)
+        return header->base_offset != segment->base;
+    if (header->base_offset != block->end.offset)
+        return true; /* a gap: within a segment offsets are contiguous */
+    if ((int64_t)segment->size + header->size > config->segment_bytes)
+        return true;
+    if (batch_last_offset(header) - segment->base > INT32_MAX)
+        return true;
+    return segment->since_ms != 0 && config->segment_ms > 0 &&
+           io_loop_wall_ms(block->store->loop) - segment->since_ms >= config->segment_ms;
+}
+
+static int create_segment_file(struct block *block, const char *dir, int64_t base)
+{
+    char path[SEGMENT_PATH_MAX];
+    segment_path(path, dir, base, ".log");
+    struct io_file *file;
+    int error = io_fs_open(block->store->fs, path, IO_OPEN_WRITE | IO_OPEN_CREATE | IO_OPEN_TRUNCATE, &file);
+    if (error)
+        return error;
+    io_file_close(file);
+    block->dir_unsynced = true;
+    return 0;
+}
+
+/* Takes back a roll after which nothing was written: the segment before is the active one again. */
+static int unroll(struct block *block)
+{
+    struct segment *segment = block_active(block);
+    assert(block->segment_count > 1 && segment->size == 0);
+    char dir[BLOCK_DIR_MAX], path[SEGMENT_PATH_MAX];
+    block_dir(&block->key, dir);
+    segment_path(path, dir, segment->base, ".log");
+    int error = io_fs_unlink(block->store->fs, path);
+    if (error)
+        return error;
+    block->dir_unsynced = true;
+    block->segment_count--;
+    segment_free(block->store, segment);
+    block_active(block)->closed = false;
+    return 0;
+}
+
+int block_roll(struct block *block, int64_t base)
+{
+    struct segment *old = block_active(block);
+    struct segment *segment = segment_new(base, 0);
+    if (!segment)
+        return CLYMQ_ENOMEM;
+    segment->index_known = segment->index_checked = true;
+    char dir[BLOCK_DIR_MAX];
+    block_dir(&block->key, dir);
+    int error = create_segment_file(block, dir, base);
+    if (!error)
+        error = block_add_segment(block, segment);
+    if (error) {
+        segment_free(block->store, segment);
+        return error;
+    }
+    old->closed = true;
+    struct segment_ref *ref;
+    if (old->reserved > old->size && segment_file(block, old, SEGMENT_LOG, &ref) == 0 &&
+        io_file_truncate(ref->file, old->size) == 0) /* gives back what was reserved behind the end */
+        old->unsynced = true;
+    if (old->index_known) {
+        index_finish(block, old);
+        segment_summary_write(block, old, block->end.offset, block->end.epoch);
+    }
+    /* block->end stays behind the last batch: nothing may refer to a file whose name is not durable yet. */
+    commit_add(block->store, block);
+    return 0;
+}
+
+/* Reserves disk space ahead of the segment's end, so that a full disk shows before a byte is written. */
+static int reserve(struct block *block, struct segment *segment, struct io_file *file, uint32_t size)
+{
+    if (segment->size + (uint64_t)size <= segment->reserved)
+        return 0;
+    uint64_t ahead = segment->size < RESERVE_MAX ? segment->size : RESERVE_MAX;
+    uint64_t want = segment->size + (ahead > size ? ahead : size);
+    uint64_t most = (uint64_t)block->store->config.segment_bytes;
+    if (want > most)
+        want = segment->size + (uint64_t)size > most ? segment->size + (uint64_t)size : most;
+    want = (want + RESERVE_MIN - 1) / RESERVE_MIN * RESERVE_MIN;
+    if (want > UINT32_MAX)
+        want = UINT32_MAX;
+    int error = io_file_allocate(file, segment->reserved, want - segment->reserved);
+    if (error == CLYMQ_ENOSPC) { /* perhaps there is room for this one alone */
+        want = segment->size + (uint64_t)size;
+        error = io_file_allocate(file, segment->reserved, want - segment->reserved);
+    }
+    if (error && error != CLYMQ_EUNSUPPORTED)
+        return error;
+    segment->reserved = (uint32_t)want;
+    return 0;
+}
+
+/* A write failed after any part of it may have been done: cuts it off again, durably, so that the batch can
+ * be refused for certain. A cut that is not durable could be undone by a power loss, and the refused batch
+ * would be back. */
+static int undo_write(struct block *block, struct segment *segment, struct io_file *file, int error)
+{
+    int undone = io_file_truncate(file, segment->size);
+    segment->reserved = segment->size;
+    if (!undone)
+        undone = io_file_sync(file);
+    if (!undone)
+        return error;
+    block_fail(block, error);
+    return CLYMQ_ELOG_FAILED;
+}
+
+static int refuse(struct store *store, uint32_t size, int error)
+{
+    if (error == CLYMQ_ENOSPC)
+        store_set_full(store, size);
+    return error;
+}
+
+static int check_append(const struct block *block, const struct batch_header *header,
+                        const struct iovec *parts, int count)
+{
+    if (block->error)
+        return CLYMQ_ELOG_FAILED;
+    if (block->sealed || header->base_offset < block->end.offset || header->leader_epoch < block->end.epoch)
+        return CLYMQ_EINVAL;
+    size_t size = 0;
+    for (int i = 0; i < count; i++)
+        size += parts[i].iov_len;
+    if (size != header->size || header->last_offset_delta < 0 ||
+        header->base_offset > INT64_MAX - 1 - header->last_offset_delta)
+        return CLYMQ_EINVAL;
+    return (int64_t)header->size > block->store->config.max_batch_bytes ? CLYMQ_ETOOBIG : 0;
+}
+
+int block_append(struct block *block, const struct batch_header *header, const struct iovec *parts, int count)
+{
+    struct store *store = block->store;
+    int error = check_append(block, header, parts, count);
+    if (error)
+        return error;
+    if (store->full)
+        return refuse(store, header->size, CLYMQ_ENOSPC);
+    struct segment *segment = block_active(block);
+    if (segment->base > header->base_offset) {
+        error = unroll(block);
+        if (error)
+            return error;
+        segment = block_active(block);
+    }
+    if (must_roll(block, segment, header)) {
+        error = block_roll(block, header->base_offset);
+        if (error)
+            return refuse(store, header->size, error);
+        segment = block_active(block);
+    }
+    struct segment_ref *ref;
+    error = segment_file(block, segment, SEGMENT_LOG, &ref);
+    if (!error)
+        error = reserve(block, segment, ref->file, header->size);
+    if (error)
+        return refuse(store, header->size, error);
+    ssize_t written = io_file_pwritev(ref->file, parts, count, segment->size);
+    if (written < 0)
+        return refuse(store, header->size, undo_write(block, segment, ref->file, (int)written));
+    index_add(block, segment, header, segment->size);
+    if (segment->size == 0)
+        segment->since_ms = io_loop_wall_ms(store->loop);
+    segment->size += header->size;
+    segment->unsynced = true;
+    if (!segment->pinned && store->config.fsync != STORE_FSYNC_NEVER)
+        segment->pinned = segment_ref_take(ref);
+    block->size += header->size;
+    block->end = (struct log_point){.offset = batch_last_offset(header) + 1,
+                                    .base = segment->base,
+                                    .position = segment->size,
+                                    .epoch = header->leader_epoch};
+    block_add_backlog(block, header->size);
+    commit_add(store, block);
+    if (store->metric_appended)
+        metric_add(store->metric_appended, header->size);
+    return 0;
+}
+
+/* ---- deleting and listing ---- */
+
+int block_delete(struct block *block)
+{
+    struct store *store = block->store;
+    struct block_key key = block->key;
+    char dir[BLOCK_DIR_MAX], path[SEGMENT_PATH_MAX];
+    block_dir(&key, dir);
+    snprintf(path, sizeof(path), "%s/id", dir);
+    int error = io_fs_unlink(store->fs, path); /* without it the folder is no block */
+    if (error && error != CLYMQ_ENOENT)
+        return error;
+    block_free(block);
+    store_drop_entry(store, key.id);
+    error = io_fs_remove_tree(store->fs, dir);
+    if (error && error != CLYMQ_ENOENT)
+        log_warn("%s not removed: %s", dir, error_sentence(error));
+    return 0;
+}
+
+struct key_list {
+    struct block_key *keys;
+    size_t count, cap;
+};
+
+static int add_key(struct key_list *list, const struct block_key *key)
+{
+    if (list->count == list->cap) {
+        size_t cap = list->cap ? list->cap * 2 : 64;
+        struct block_key *keys = mem_realloc(list->keys, cap * sizeof(*keys));
+        if (!keys)
+            return CLYMQ_ENOMEM;
+        list->keys = keys;
+        list->cap = cap;
+    }
+    list->keys[list->count++] = *key;
+    return 0;
+}
+
+static int list_dir(struct io_fs *fs, const char *dir, int depth, struct key_list *list)
+{
+    char **names;
+    size_t count;
+    int error = io_fs_list(fs, dir, &names, &count);
+    if (error) /* a file, or gone meanwhile */
+        return error == CLYMQ_ENOMEM || error == CLYMQ_EIO ? error : 0;
+    for (size_t i = 0; i < count && !error; i++) {
+        char path[SEGMENT_PATH_MAX];
+        if (snprintf(path, sizeof(path), "%s/%s", dir, names[i]) >= BLOCK_DIR_MAX)
+            continue;
+        if (depth < 2) {
+            error = list_dir(fs, path, depth + 1, list);
+            continue;
+        }
+        struct block_key key;
+        char expected[BLOCK_DIR_MAX];
+        error = block_read_id(fs, path, &key);
+        if (error == CLYMQ_ENOMEM || error == CLYMQ_EIO)
+            break;
+        if (!error)
+            block_dir(&key, expected);
+        if (!error && strcmp(expected, path) == 0)
+            error = add_key(list, &key);
+        else
+            error = 0;
+    }
+    io_fs_free_names(names, count);
+    return error;
+}
+
+int block_list(struct io_fs *fs, struct block_key **ret_keys, size_t *ret_count)
+{
+    struct key_list list = {0};
+    int error = list_dir(fs, "data", 0, &list);
+    if (error) {
+        mem_free(list.keys);
+        return error;
+    }
+    *ret_keys = list.keys;
+    *ret_count = list.count;
+    return 0;
+}

@@ -1,0 +1,185 @@
+/* Retention: dropping whole segments from a block's beginning, and which ones size and age would drop;
+ * sealing.
+ *
+ * The new log start is written to the state file; only once that is durable are files removed, by a disk
+ * worker. A power loss in between leaves either the old start with all its files, or the new one with files
+ * to be removed at the next opening. */
+#include <assert.h>
+
+#define LOG_MODULE "store"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "store/checkpoint.h"
+#include "store/index.h"
+#include "store/store_impl.h"
+
+struct trash_job {
+    struct list link; /* store->trash */
+    struct store *store;
+    char dir[BLOCK_DIR_MAX];
+    struct state_waiter waiter;
+    struct io_work work;
+    uint32_t count;
+    int64_t bases[];
+};
+
+static void trash_free(struct trash_job *job)
+{
+    list_remove(&job->link);
+    list_remove(&job->waiter.link);
+    mem_free(job);
+}
+
+/* On a disk worker. */
+static void remove_files(struct io_work *work)
+{
+    struct trash_job *job = CONTAINER_OF(work, struct trash_job, work);
+    static const char *const suffixes[] = {".log", ".index", ".timeindex", ".summary"};
+    for (uint32_t i = 0; i < job->count; i++) {
+        for (size_t k = 0; k < sizeof(suffixes) / sizeof(suffixes[0]); k++) {
+            char path[SEGMENT_PATH_MAX];
+            segment_path(path, job->dir, job->bases[i], suffixes[k]);
+            io_fs_unlink(job->store->fs,
+                         path); /* what stays lies below the log start and goes at the next opening */
+        }
+    }
+}
+
+static void files_removed(struct io_work *work)
+{
+    struct trash_job *job = CONTAINER_OF(work, struct trash_job, work);
+    struct store *store = job->store;
+    trash_free(job);
+    store_stop_step(store);
+}
+
+static void start_durable(struct state_waiter *waiter, int error)
+{
+    struct trash_job *job = CONTAINER_OF(waiter, struct trash_job, waiter);
+    if (error) {
+        struct store *store = job->store;
+        trash_free(job); /* the files stay until the next opening */
+        store_stop_step(store);
+        return;
+    }
+    job->work = (struct io_work){.run = remove_files, .done = files_removed};
+    io_loop_work(job->store->loop, &job->work);
+}
+
+void block_trim_abandon(struct store *store)
+{
+    while (!list_empty(&store->trash))
+        trash_free(CONTAINER_OF(store->trash.next, struct trash_job, link));
+}
+
+/* Segments wholly below new_start, never the one that holds the durable end: the mark refers to it. */
+static uint32_t count_below(const struct block *block, int64_t new_start)
+{
+    uint32_t count = 0;
+    while (block->segments[count]->base < block->synced.base && block->segments[count + 1]->base <= new_start)
+        count++;
+    return count;
+}
+
+int block_trim(struct block *block, int64_t new_start)
+{
+    struct store *store = block->store;
+    if (new_start > block->synced.offset)
+        return CLYMQ_EINVAL;
+    if (new_start <= block->start)
+        return 0;
+    uint32_t count = count_below(block, new_start);
+    struct trash_job *job = NULL;
+    if (count > 0) {
+        job = mem_zalloc(sizeof(*job) + count * sizeof(job->bases[0]));
+        if (!job)
+            return CLYMQ_ENOMEM;
+        list_init(&job->link);
+        list_init(&job->waiter.link);
+        job->store = store;
+        job->count = count;
+        block_dir(&block->key, job->dir);
+    }
+    int64_t old_start = block->start;
+    block->start = new_start;
+    /* The checkpoint may lie in a segment that goes: everything up to there is durable, and so is what
+     * follows up to the first segment kept. */
+    struct log_point checkpoint = block->checkpoint;
+    struct index_mark checkpoint_index = block->checkpoint_index;
+    if (count > 0 && block->checkpoint.base < block->segments[count]->base) {
+        block->checkpoint = (struct log_point){.offset = block->segments[count]->base,
+                                               .base = block->segments[count]->base,
+                                               .epoch = block->checkpoint.epoch};
+        block->checkpoint_index = index_mark_empty();
+    }
+    block->state_full = true;
+    commit_put_state(store, block);
+    int error = commit_write_state(store);
+    if (error) {
+        block->start = old_start;
+        block->checkpoint = checkpoint;
+        block->checkpoint_index = checkpoint_index;
+        mem_free(job);
+        return error;
+    }
+    if (count == 0)
+        return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        job->bases[i] = block->segments[i]->base;
+        block->size -= block->segments[i]->size;
+        segment_free(store, block->segments[i]);
+    }
+    block->segment_count -= count;
+    memmove(block->segments, block->segments + count, block->segment_count * sizeof(block->segments[0]));
+    for (int i = 0; i < BLOCK_HINTS; i++)
+        block->hints[i].offset = -1;
+    block->limit.base = -1;
+    list_push_back(&store->trash, &job->link);
+    job->waiter.done = start_durable;
+    commit_sync_state(store, &job->waiter);
+    return 0;
+}
+
+int64_t block_retention_start(struct block *block, int64_t keep_bytes, int64_t keep_ms, int64_t now_ms)
+{
+    struct segment *active = block_active(block);
+    int64_t segment_ms = block->store->config.segment_ms;
+    if (!block->error && !block->sealed && active->size > 0 && active->since_ms != 0 && segment_ms > 0 &&
+        now_ms - active->since_ms >= segment_ms)
+        block_roll(block, block->end.offset); /* if it fails, the next time will do */
+    int64_t start = block->start;
+    uint64_t size = block->size;
+    for (uint32_t i = 0; i + 1 < block->segment_count; i++) {
+        struct segment *segment = block->segments[i];
+        int64_t next = block->segments[i + 1]->base;
+        if (next > block->synced.offset)
+            break;
+        bool by_size = keep_bytes >= 0 && size - segment->size >= (uint64_t)keep_bytes;
+        bool by_age = false;
+        if (!by_size && keep_ms >= 0 && segment->size > 0 && index_check(block, segment) == 0)
+            by_age = segment->index.max_time_ms >= 0 && segment->index.max_time_ms < now_ms - keep_ms;
+        if (segment->size > 0 && !by_size && !by_age)
+            break;
+        size -= segment->size;
+        if (next > start)
+            start = next;
+    }
+    return start;
+}
+
+void block_seal(struct block *block, void (*done)(void *ctx, struct block *block, int error), void *ctx)
+{
+    struct store *store = block->store;
+    block->sealed = true;
+    block->seal_done = done;
+    block->seal_ctx = ctx;
+    if (block->error) {
+        commit_announce(store, block);
+        return;
+    }
+    block->want_checkpoint = true;
+    if (list_empty(&block->dirty_link))
+        list_push_back(&store->dirty, &block->dirty_link);
+    commit_force(store);
+}

@@ -1,0 +1,503 @@
+/* Group commit. One pass at a time: the dirty blocks' files are synced by the disk workers in parallel; when
+ * all have reported, the durable ends are written to the state file in one write and the owners are told.
+ * What is appended meanwhile waits for the next pass.
+ *
+ * The state file itself is not synced here. A power loss may then leave older marks, which is safe: recovery
+ * reads on behind them, and everything that was acknowledged is there, because its own sync came first. */
+#include "store/commit.h"
+
+#include <assert.h>
+
+#define LOG_MODULE "store"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "store/checkpoint.h"
+#include "store/store_impl.h"
+
+enum { RETRY_MS = 10 };
+/* The state file is made anew when it is longer than this and than a multiple of what its blocks need. */
+enum { STATE_LONG = 1 << 20, STATE_BLOCK_SIZE = 256, STATE_GROWTH = 8 };
+
+struct commit_pass {
+    struct list entries;
+    unsigned pending; /* jobs of all entries, and one for the beginning itself */
+    uint64_t started_ns;
+};
+
+struct commit_job {
+    struct list link; /* entry->jobs */
+    struct commit_entry *entry;
+    struct store *store;
+    struct io_op op;
+    struct io_work work;
+    struct segment_ref *ref; /* NULL: syncs the folder dir */
+    bool retried;            /* control runs only */
+    int error;
+    char dir[BLOCK_DIR_MAX];
+};
+
+static void finish(struct store *store);
+
+/* ---- telling owners ---- */
+
+void commit_announce(struct store *store, struct block *block)
+{
+    if (list_empty(&block->announce_link))
+        list_push_back(&store->announce, &block->announce_link);
+    shard_at_tail(store->shard, &store->tail);
+}
+
+static void announce(struct store *store)
+{
+    struct list now;
+    list_init(&now);
+    while (!list_empty(&store->announce)) {
+        struct list *item = list_pop_front(&store->announce);
+        list_push_back(&now, item);
+    }
+    while (!list_empty(&now)) {
+        struct block *block = CONTAINER_OF(list_pop_front(&now), struct block, announce_link);
+        if (block->error && block->seal_done && !block->checkpointing) {
+            void (*done)(void *ctx, struct block *block_, int error_) = block->seal_done;
+            block->seal_done = NULL;
+            commit_announce(store, block); /* the rest of it, unless done closes the block */
+            done(block->seal_ctx, block, block->error);
+            continue;
+        }
+        if (block->error && block->error_told)
+            continue;
+        if (block->error)
+            block->error_told = true;
+        else if (store->config.fsync != STORE_FSYNC_COMMIT)
+            block->durable = block->end;
+        if (block->events.on_durable)
+            block->events.on_durable(block->events.ctx, block, block->durable.offset, block->error);
+    }
+}
+
+/* ---- the state file ---- */
+
+void commit_put_state(struct store *store, struct block *block)
+{
+    if (block->slot == SLOT_NONE || block->state_full) {
+        struct state_entry entry;
+        block_entry(block, &entry);
+        if (block->slot == SLOT_NONE)
+            block->slot = store->next_slot++;
+        state_put_block(&store->state, block->slot, &entry);
+        block->state_full = false;
+    } else {
+        state_put_mark(&store->state, block->slot, &block->synced);
+    }
+}
+
+static int rewrite_state(struct store *store)
+{
+    state_rewrite_begin(&store->state);
+    store->next_slot = 0;
+    LIST_FOR_EACH(item, &store->blocks) {
+        struct block *block = CONTAINER_OF(item, struct block, link);
+        block->slot = SLOT_NONE;
+        commit_put_state(store, block);
+    }
+    size_t at = 0;
+    struct map_entry *closed;
+    while (store->closed && (closed = map_next(store->closed, &at)))
+        state_put_block(&store->state, store->next_slot++, closed->value);
+    for (size_t i = 0; i + 16 <= store->dropped.len; i += 16) {
+        struct uuid id;
+        memcpy(id.byte, store->dropped.data + i, 16);
+        state_put_drop(&store->state, id);
+    }
+    return state_rewrite_end(&store->state);
+}
+
+int commit_write_state(struct store *store)
+{
+    struct state_file *state = &store->state;
+    uint64_t useful = (uint64_t)(store->block_count + 1) * STATE_BLOCK_SIZE * STATE_GROWTH;
+    int error = 0;
+    if (state->broken || state->pending.failed ||
+        (state->size + state->pending.len > STATE_LONG && state->size > useful)) {
+        error = rewrite_state(store);
+        if (!error)
+            return 0;
+    } else {
+        error = state_file_write(state);
+        if (!error)
+            return 0;
+        state_file_clear_pending(state);
+    }
+    log_limited(LOG_WARN, "%s not written: %s", state->path, error_sentence(error));
+    /* Nobody knows any more which records the file has: all are written again in full. */
+    store->next_slot = 0;
+    LIST_FOR_EACH(item, &store->blocks)
+        CONTAINER_OF(item, struct block, link)->slot = SLOT_NONE;
+    state->broken = true;
+    return error;
+}
+
+static void state_synced(struct io_op *op)
+{
+    struct store *store = op->ctx;
+    int error = op->result < 0 ? (int)op->result : 0;
+    store->state_op_running = false;
+    segment_ref_release(store->state_ref);
+    store->state_ref = NULL;
+    if (error) {
+        log_error("%s not synced: %s", store->state.path, error_sentence(error));
+        store->state.broken = true;
+    }
+    struct list now;
+    list_init(&now);
+    while (!list_empty(&store->state_syncing)) {
+        struct list *item = list_pop_front(&store->state_syncing);
+        list_push_back(&now, item);
+    }
+    while (!list_empty(&now)) {
+        struct state_waiter *waiter = CONTAINER_OF(list_pop_front(&now), struct state_waiter, link);
+        waiter->done(waiter, error);
+    }
+    if (!list_empty(&store->state_waiting))
+        commit_sync_state(store, NULL);
+}
+
+void commit_sync_state(struct store *store, struct state_waiter *waiter)
+{
+    if (waiter)
+        list_push_back(&store->state_waiting, &waiter->link);
+    if (store->state_op_running)
+        return;
+    while (!list_empty(&store->state_waiting)) {
+        struct list *item = list_pop_front(&store->state_waiting);
+        list_push_back(&store->state_syncing, item);
+    }
+    store->state_ref = segment_ref_take(store->state.ref);
+    store->state_op_running = true;
+    store->state_op = (struct io_op){
+        .kind = IO_OP_SYNC, .file = store->state_ref->file, .done = state_synced, .ctx = store};
+    io_loop_submit(store->loop, &store->state_op);
+}
+
+/* ---- a pass ---- */
+
+static void job_free(struct commit_job *job)
+{
+    list_remove(&job->link);
+    segment_ref_release(job->ref);
+    mem_free(job);
+}
+
+static void job_done(struct commit_job *job, int error)
+{
+    struct commit_entry *entry = job->entry;
+    struct store *store = job->store;
+    if (error && !entry->error)
+        entry->error = error;
+    entry->pending--;
+    job_free(job);
+    assert(store->pass && store->pass->pending > 0);
+    if (--store->pass->pending == 0)
+        finish(store);
+}
+
+static void file_synced(struct io_op *op)
+{
+    struct commit_job *job = op->ctx;
+    int error = op->result < 0 ? (int)op->result : 0;
+    const struct store_faults *faults = job->store->config.faults;
+    if (error && faults && faults->retry_failed_sync && !job->retried) {
+        job->retried = true;
+        io_loop_submit(job->store->loop, op);
+        return;
+    }
+    job_done(job, error);
+}
+
+static void sync_folder(struct io_work *work)
+{
+    struct commit_job *job = work->ctx;
+    job->error = io_fs_sync_dir(job->store->fs, job->dir);
+}
+
+static void folder_synced(struct io_work *work)
+{
+    struct commit_job *job = work->ctx;
+    job_done(job, job->error);
+}
+
+static struct commit_job *add_job(struct store *store, struct commit_entry *entry)
+{
+    struct commit_job *job = mem_zalloc(sizeof(*job));
+    if (!job)
+        return NULL;
+    job->store = store;
+    job->entry = entry;
+    list_push_back(&entry->jobs, &job->link);
+    entry->pending++;
+    return job;
+}
+
+/* Makes the jobs that sync all of the block. On failure some may have been made; the entry is to be tried
+ * again. */
+static int make_jobs(struct store *store, struct commit_entry *entry, struct block *block)
+{
+    if (block->dir_unsynced) {
+        struct commit_job *job = add_job(store, entry);
+        if (!job)
+            return CLYMQ_ENOMEM;
+        block_dir(&block->key, job->dir);
+        job->work = (struct io_work){.run = sync_folder, .done = folder_synced, .ctx = job};
+    }
+    for (uint32_t i = block->segment_count; i-- > 0;) {
+        struct segment *segment = block->segments[i];
+        if (!segment->unsynced) {
+            if (segment->size > 0)
+                break; /* all before it were synced when this one was begun, or after */
+            continue;
+        }
+        struct segment_ref *ref = segment->pinned;
+        if (!ref) {
+            int error = segment_file(block, segment, SEGMENT_LOG, &ref);
+            if (error)
+                return error;
+        }
+        struct commit_job *job = add_job(store, entry);
+        if (!job)
+            return CLYMQ_ENOMEM;
+        job->ref = segment_ref_take(ref);
+        job->op = (struct io_op){.kind = IO_OP_SYNC, .file = ref->file, .done = file_synced, .ctx = job};
+    }
+    return 0;
+}
+
+/* What the jobs sync counts as synced from here on: appends set it again. */
+static void clear_unsynced(struct block *block)
+{
+    block->dir_unsynced = false;
+    for (uint32_t i = block->segment_count; i-- > 0;) {
+        struct segment *segment = block->segments[i];
+        if (!segment->unsynced && segment->size > 0)
+            break;
+        segment->unsynced = false;
+        segment_ref_release(segment->pinned);
+        segment->pinned = NULL;
+    }
+}
+
+/* The block's part of a pass, with its jobs made and not yet submitted. */
+static int make_entry(struct store *store, struct block *block, struct commit_entry **ret_entry)
+{
+    struct commit_entry *entry = mem_zalloc(sizeof(*entry));
+    if (!entry)
+        return CLYMQ_ENOMEM;
+    list_init(&entry->link);
+    list_init(&entry->jobs);
+    entry->target = block->end;
+    int error = make_jobs(store, entry, block);
+    if (!error && block->want_checkpoint)
+        error = checkpoint_capture(block, &entry->checkpoint);
+    if (error) {
+        while (!list_empty(&entry->jobs))
+            job_free(CONTAINER_OF(entry->jobs.next, struct commit_job, link));
+        mem_free(entry);
+        return error;
+    }
+    block->want_checkpoint = false;
+    clear_unsynced(block);
+    entry->block = block;
+    block->commit = entry;
+    *ret_entry = entry;
+    return 0;
+}
+
+static void submit_jobs(struct store *store, struct commit_entry *entry)
+{
+    LIST_FOR_EACH_SAFE(item, &entry->jobs) {
+        struct commit_job *job = CONTAINER_OF(item, struct commit_job, link);
+        if (job->ref)
+            io_loop_submit(store->loop, &job->op);
+        else
+            io_loop_work(store->loop, &job->work);
+    }
+}
+
+static void retry_later(struct store *store)
+{
+    if (!io_timer_armed(&store->commit_timer))
+        io_timer_start(store->loop, &store->commit_timer, IO_MS(RETRY_MS));
+}
+
+void commit_begin(struct store *store)
+{
+    if (store->pass)
+        return;
+    checkpoint_select(store);
+    store->force_pass = false;
+    if (list_empty(&store->dirty))
+        return;
+    struct commit_pass *pass = mem_zalloc(sizeof(*pass));
+    if (!pass) {
+        store->force_pass = true;
+        retry_later(store);
+        return;
+    }
+    list_init(&pass->entries);
+    pass->pending = 1;
+    pass->started_ns = io_loop_now_ns(store->loop);
+    store->pass = pass;
+    struct list later;
+    list_init(&later);
+    while (!list_empty(&store->dirty)) {
+        struct list *item = list_pop_front(&store->dirty);
+        struct block *block = CONTAINER_OF(item, struct block, dirty_link);
+        struct commit_entry *entry;
+        if (block->error)
+            continue;
+        int error = make_entry(store, block, &entry);
+        if (error) {
+            list_push_back(&later, item);
+            continue;
+        }
+        list_push_back(&pass->entries, &entry->link);
+        pass->pending += entry->pending;
+    }
+    if (!list_empty(&later)) {
+        while (!list_empty(&later)) {
+            struct list *item = list_pop_front(&later);
+            list_push_back(&store->dirty, item);
+        }
+        store->force_pass = true;
+        retry_later(store);
+    }
+    LIST_FOR_EACH(item, &pass->entries) {
+        struct commit_entry *entry = CONTAINER_OF(item, struct commit_entry, link);
+        if (store->metric_synced_files)
+            metric_add(store->metric_synced_files, entry->pending);
+        submit_jobs(store, entry);
+    }
+    if (--pass->pending == 0)
+        finish(store);
+}
+
+/* Whether the policy wants a pass now. */
+static bool is_due(const struct store *store)
+{
+    if (store->force_pass || (store->backlog_bytes >= store->checkpoint_at && checkpoint_idle(store)))
+        return true;
+    return store->config.fsync == STORE_FSYNC_COMMIT && !list_empty(&store->dirty);
+}
+
+static void settle(struct store *store, struct commit_entry *entry)
+{
+    struct block *block = entry->block;
+    if (!block || block->error || entry->error)
+        return;
+    if (log_point_compare(&entry->target, &block->synced) > 0)
+        block->synced = entry->target;
+    if (log_point_compare(&block->synced, &block->durable) > 0)
+        block->durable = block->synced;
+    commit_put_state(store, block);
+}
+
+static void finish(struct store *store)
+{
+    struct commit_pass *pass = store->pass;
+    LIST_FOR_EACH(item, &pass->entries)
+        settle(store, CONTAINER_OF(item, struct commit_entry, link));
+    commit_write_state(store);
+    if (store->metric_passes)
+        metric_add(store->metric_passes, 1);
+    if (store->metric_pass_ns)
+        metric_observe(store->metric_pass_ns, io_loop_now_ns(store->loop) - pass->started_ns);
+    /* Owners may append, close and delete from here on; closing sets the entry's block to NULL. */
+    while (!list_empty(&pass->entries)) {
+        struct commit_entry *entry = CONTAINER_OF(list_pop_front(&pass->entries), struct commit_entry, link);
+        struct block *block = entry->block;
+        if (block)
+            block->commit = NULL;
+        int error = entry->error;
+        struct checkpoint_job *checkpoint = entry->checkpoint;
+        mem_free(entry);
+        if (block && error)
+            block_fail(block, error);
+        if (checkpoint && (error || !block || block->error))
+            checkpoint_drop(checkpoint, error ? error : CLYMQ_ELOG_FAILED);
+        else if (checkpoint)
+            checkpoint_submit(checkpoint);
+        if (block && !error && !block->error && store->config.fsync == STORE_FSYNC_COMMIT &&
+            block->events.on_durable)
+            block->events.on_durable(block->events.ctx, block, block->durable.offset, 0);
+    }
+    store->pass = NULL;
+    mem_free(pass);
+    if (is_due(store))
+        commit_begin(store);
+    store_stop_step(store);
+}
+
+void commit_add(struct store *store, struct block *block)
+{
+    if (block->error)
+        return;
+    if (list_empty(&block->dirty_link))
+        list_push_back(&store->dirty, &block->dirty_link);
+    if (store->config.fsync == STORE_FSYNC_COMMIT) {
+        shard_at_tail(store->shard, &store->tail);
+        return;
+    }
+    commit_announce(store, block);
+    if (store->config.fsync == STORE_FSYNC_INTERVAL && !io_timer_armed(&store->commit_timer))
+        io_timer_start(store->loop, &store->commit_timer, IO_MS(store->config.fsync_interval_ms));
+}
+
+void commit_force(struct store *store)
+{
+    store->force_pass = true;
+    shard_at_tail(store->shard, &store->tail);
+}
+
+void commit_tail(struct shard_tail *tail)
+{
+    struct store *store = tail->ctx;
+    announce(store);
+    if (is_due(store))
+        commit_begin(store);
+}
+
+void commit_timer(struct io_timer *timer)
+{
+    struct store *store = timer->ctx;
+    store->force_pass = true;
+    commit_begin(store);
+}
+
+void commit_detach(struct store *store, struct block *block)
+{
+    if (block->commit)
+        block->commit->block = NULL;
+    block->commit = NULL;
+}
+
+void commit_abandon(struct store *store)
+{
+    struct commit_pass *pass = store->pass;
+    store->pass = NULL;
+    while (pass && !list_empty(&pass->entries)) {
+        struct commit_entry *entry = CONTAINER_OF(list_pop_front(&pass->entries), struct commit_entry, link);
+        while (!list_empty(&entry->jobs))
+            job_free(CONTAINER_OF(entry->jobs.next, struct commit_job, link));
+        if (entry->checkpoint) {
+            if (entry->checkpoint->block)
+                checkpoint_detach(store, entry->checkpoint->block);
+            checkpoint_drop(entry->checkpoint, 0);
+        }
+        if (entry->block)
+            entry->block->commit = NULL;
+        mem_free(entry);
+    }
+    mem_free(pass);
+    segment_ref_release(store->state_ref);
+    store->state_ref = NULL;
+}

@@ -1,0 +1,51 @@
+/* Group commit: one pass syncs every block that was appended to since the last one began, records the durable
+ * ends in one write, tells the owners. Belongs to one store; on its shard's thread. */
+#ifndef CLYMQ_STORE_COMMIT_H
+#define CLYMQ_STORE_COMMIT_H
+
+#include "io/loop.h"
+#include "store/state.h"
+
+struct store;
+struct block;
+struct checkpoint_job;
+struct commit_pass;
+struct state_waiter;
+
+/* One block's part of a pass. */
+struct commit_entry {
+    struct list link;
+    struct block *block;     /* NULL: closed meanwhile */
+    struct log_point target; /* durable when its jobs are done */
+    unsigned pending;        /* jobs under way */
+    int error;
+    bool again; /* could not be synced for want of memory or descriptors: goes into the next pass */
+    struct list jobs;
+    struct checkpoint_job *checkpoint; /* captured at target; owned until queued */
+};
+
+/* The block has something unsynced: it will be in the next pass. */
+void commit_add(struct store *store, struct block *block);
+/* The owner is to be told of the block's durable end, or its failure, at the end of the round. */
+void commit_announce(struct store *store, struct block *block);
+/* Begins a pass if one is due and none runs. */
+void commit_begin(struct store *store);
+/* Asks for a pass soon whatever the fsync policy (seal, stop, checkpoint). */
+void commit_force(struct store *store);
+/* The end of a round of events. */
+void commit_tail(struct shard_tail *tail);
+void commit_timer(struct io_timer *timer);
+/* The block is going away. */
+void commit_detach(struct store *store, struct block *block);
+/* Frees a pass whose operations will never report (the loop is dead). */
+void commit_abandon(struct store *store);
+
+/* Puts the block's record (whole, or only the mark) among those pending. */
+void commit_put_state(struct store *store, struct block *block);
+/* Writes pending records; makes the file anew when it has grown too long or broke. 0 or an error; then the
+ * blocks' records count as unwritten. */
+int commit_write_state(struct store *store);
+/* Tells the waiter once everything now in the state file is durable. */
+void commit_sync_state(struct store *store, struct state_waiter *waiter);
+
+#endif

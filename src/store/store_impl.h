@@ -1,0 +1,151 @@
+/* Inside of store/: the structs that its files share. Nobody else includes this. */
+#ifndef CLYMQ_STORE_STORE_IMPL_H
+#define CLYMQ_STORE_STORE_IMPL_H
+
+#include "store/block.h"
+#include "store/commit.h"
+#include "store/files.h"
+#include "store/segment.h"
+#include "store/state.h"
+#include "store/store.h"
+
+enum { BLOCK_DIR_MAX = 64, BLOCK_HINTS = 4 };
+#define SLOT_NONE UINT32_MAX
+
+struct block_hint {
+    int64_t offset; /* a batch begins there; -1 = unused */
+    int64_t base;
+    uint32_t position;
+};
+
+struct block {
+    struct store *store;
+    struct list link; /* store->blocks */
+    struct block_key key;
+    struct block_events events;
+    struct segment **segments; /* by base; at least one */
+    uint32_t segment_count, segment_cap;
+    uint32_t slot; /* in the state file; SLOT_NONE: no record in it yet */
+    int64_t start;
+    uint64_t size; /* bytes of all segments */
+    struct log_point end;
+    struct log_point synced;  /* the mark */
+    struct log_point durable; /* what the owner was told: synced, but for STORE_FSYNC_INTERVAL and _NEVER */
+    struct log_point checkpoint;
+    struct index_mark checkpoint_index;
+    struct log_point limit; /* place of the last limit_offset looked up; base -1 = none */
+    struct block_hint hints[BLOCK_HINTS];
+    uint8_t next_hint;
+    bool sealed : 1, sealed_durable : 1;
+    bool empty_snapshot : 1;
+    bool dir_unsynced : 1; /* a file was made or removed in the folder since its last sync began */
+    bool state_full : 1;   /* its whole record has to be written to the state file */
+    bool want_checkpoint : 1;
+    bool error_told : 1;
+    int error; /* why it failed; 0 = it has not */
+    int64_t damaged_offset;
+    struct list dirty_link;    /* store->dirty: has something unsynced */
+    struct list announce_link; /* store->announce */
+    struct list backlog_link;  /* store->backlog: has bytes after its checkpoint */
+    uint64_t backlog;
+    struct commit_entry *commit; /* in the running pass */
+    struct checkpoint_job *checkpointing;
+    int64_t snapshots[2]; /* offsets of the newest and the one before; -1 = none */
+    void (*seal_done)(void *ctx, struct block *block, int error);
+    void *seal_ctx;
+};
+
+/* Told on the shard once what was in the state file when it was queued is durable. */
+struct state_waiter {
+    struct list link;
+    void (*done)(struct state_waiter *waiter, int error);
+};
+
+struct store {
+    struct store_config config;
+    struct store_folder *folder;
+    struct io_fs *fs;
+    struct shard *shard;
+    struct io_loop *loop;
+    struct file_cache files;
+    struct state_file state;
+    uint32_t next_slot;
+    struct list blocks;
+    unsigned block_count;
+    struct map *closed;    /* block id -> struct state_entry of blocks closed in this run */
+    struct strbuf dropped; /* ids of blocks of earlier runs that are no more */
+
+    struct list dirty, announce;
+    struct shard_tail tail;
+    struct io_timer commit_timer; /* fsync interval; retry when memory was short */
+    struct commit_pass *pass;
+    bool force_pass; /* a seal, a stop or a checkpoint wants one, whatever the policy */
+
+    struct list backlog; /* oldest first */
+    uint64_t backlog_bytes;
+    uint64_t checkpoint_at;       /* backlog_bytes at which the next one begins */
+    struct list checkpoint_queue; /* struct checkpoint_job, captured and durable */
+    struct checkpoint_job *checkpoint_running;
+
+    struct list state_waiting; /* struct state_waiter, for the next sync of the state file */
+    struct list state_syncing; /* for the one that runs */
+    struct io_op state_op;
+    struct segment_ref *state_ref;
+    bool state_op_running;
+
+    struct list trash; /* struct trash_job: files to be removed once the log start is durable */
+
+    bool full;
+    uint64_t refused_bytes; /* the largest append refused since it got full */
+    struct io_timer space_timer;
+    void (*on_space)(void *ctx);
+    void *space_ctx;
+
+    bool stopping;
+    void (*stop_done)(void *ctx, int error);
+    void *stop_ctx;
+    int stop_error;
+    struct state_waiter stop_waiter;
+
+    struct metric *metric_appended, *metric_passes, *metric_synced_files, *metric_pass_ns, *metric_blocks;
+};
+
+static inline struct segment *block_active(const struct block *block)
+{
+    return block->segments[block->segment_count - 1];
+}
+
+/* block.c */
+void block_dir(const struct block_key *key, char dir[BLOCK_DIR_MAX]);
+/* A struct without segments, in no list but the store's. NULL: out of memory. */
+struct block *block_new(struct store *store, const struct block_key *key, const struct block_events *events);
+/* Closes files and frees; detaches from everything that runs. */
+void block_free(struct block *block);
+int block_add_segment(struct block *block, struct segment *segment);
+/* Index of the last segment whose base <= offset; 0 when all are above. */
+uint32_t block_segment_at(const struct block *block, int64_t offset);
+struct segment *block_segment_named(const struct block *block, int64_t base);
+void block_entry(const struct block *block, struct state_entry *ret_entry);
+/* Begins a new active segment named base. On failure nothing changed. */
+int block_roll(struct block *block, int64_t base);
+/* Fails it for good: CLYMQ_E… as the reason; recorded and told. */
+void block_fail(struct block *block, int error);
+/* Bytes were written after the checkpoint. */
+void block_add_backlog(struct block *block, uint64_t bytes);
+int block_write_id(struct io_fs *fs, const char *dir, const struct block_key *key);
+int block_read_id(struct io_fs *fs, const char *dir, struct block_key *ret_key);
+
+/* block_trim.c */
+void block_trim_abandon(struct store *store);
+
+/* store.c */
+void store_set_full(struct store *store, uint64_t refused_bytes);
+/* What an earlier run, or a close in this one, left of the block; NULL = nothing. */
+const struct state_entry *store_find_entry(struct store *store, struct uuid id);
+int store_remember_closed(struct store *store, const struct block *block);
+/* Records that the block is no more. */
+void store_drop_entry(struct store *store, struct uuid id);
+/* Goes on with stopping, if the store is being stopped and nothing is left to wait for. */
+void store_stop_step(struct store *store);
+
+#endif
