@@ -54,7 +54,7 @@ static void run_next(struct os_disk *disk, bool op_first)
     bool tell = list_empty(&disk->ops_done) && list_empty(&disk->works_done);
     list_push_back(done, link);
     if (tell)
-        uv_async_send(disk->async);
+        os_loop_signal(disk->loop);
 }
 
 static void *worker(void *ctx)
@@ -96,8 +96,9 @@ static int start_worker(struct os_disk *disk)
     return 0;
 }
 
-int os_disk_init(struct os_disk *disk, unsigned threads, uv_async_t *async)
+int os_disk_init(struct os_loop *loop, unsigned threads)
 {
+    struct os_disk *disk = &loop->disk;
     disk->threads = mem_calloc(threads, sizeof(*disk->threads));
     if (!disk->threads)
         return CLYMQ_ENOMEM;
@@ -107,7 +108,7 @@ int os_disk_init(struct os_disk *disk, unsigned threads, uv_async_t *async)
     list_init(&disk->works);
     list_init(&disk->ops_done);
     list_init(&disk->works_done);
-    disk->async = async;
+    disk->loop = loop;
     while (disk->thread_count < threads) {
         int error = start_worker(disk);
         if (error) {

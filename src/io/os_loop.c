@@ -4,8 +4,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/mem.h"
@@ -74,9 +76,22 @@ static void on_prepare(uv_prepare_t *prepare)
     end_round(CONTAINER_OF(prepare, struct os_loop, prepare));
 }
 
-static void on_async(uv_async_t *async)
+void os_loop_signal(struct os_loop *loop)
 {
-    struct os_loop *loop = CONTAINER_OF(async, struct os_loop, async);
+    if (atomic_exchange(&loop->signaled, true))
+        return;
+    uint64_t one = 1;
+    ssize_t wrote = write(loop->signal_fd, &one, sizeof(one));
+    assert(wrote == sizeof(one)); /* never full: it is read before the next write */
+}
+
+static void on_signal(uv_poll_t *poll, int status, int events)
+{
+    struct os_loop *loop = CONTAINER_OF(poll, struct os_loop, signal);
+    uint64_t count;
+    ssize_t got = read(loop->signal_fd, &count, sizeof(count));
+    assert(got == sizeof(count) || errno == EAGAIN);
+    atomic_exchange(&loop->signaled, false);
     if (atomic_exchange(&loop->woken, false) && loop->base.on_wake)
         loop->base.on_wake(loop->base.wake_ctx);
     os_disk_deliver(&loop->disk);
@@ -91,7 +106,7 @@ static void os_wake(struct io_loop *base)
         loop->woken_here = true;
         os_loop_do_not_wait(loop);
     } else if (!atomic_exchange(&loop->woken, true)) {
-        uv_async_send(&loop->async);
+        os_loop_signal(loop);
     }
 }
 
@@ -99,7 +114,7 @@ static void os_stop(struct io_loop *base)
 {
     struct os_loop *loop = os_loop_of(base);
     atomic_store(&loop->stopped, true);
-    uv_async_send(&loop->async);
+    os_loop_signal(loop);
 }
 
 static int os_run(struct io_loop *base)
@@ -127,13 +142,14 @@ static int os_run(struct io_loop *base)
 
 static void close_handles(struct os_loop *loop)
 {
-    uv_close((uv_handle_t *)&loop->async, NULL);
+    uv_close((uv_handle_t *)&loop->signal, NULL);
     uv_close((uv_handle_t *)&loop->prepare, NULL);
     uv_close((uv_handle_t *)&loop->timer, NULL);
     uv_close((uv_handle_t *)&loop->idle, NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     int left = uv_loop_close(&loop->uv);
     assert(left == 0); /* otherwise a stream or listener was not closed before its loop was freed */
+    close(loop->signal_fd);
 }
 
 static void os_free(struct io_loop *base)
@@ -172,6 +188,20 @@ const struct io_loop_ops os_loop_ops = {
     .stream_peer = os_stream_peer,
 };
 
+static int init_signal(struct os_loop *loop)
+{
+    loop->signal_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (loop->signal_fd < 0)
+        return error_from_errno(errno);
+    int failed = uv_poll_init(&loop->uv, &loop->signal, loop->signal_fd);
+    if (failed) {
+        close(loop->signal_fd);
+        return error_from_errno(-failed);
+    }
+    uv_poll_start(&loop->signal, UV_READABLE, on_signal);
+    return 0;
+}
+
 int io_os_loop_new(unsigned disk_workers, struct io_loop **ret_loop)
 {
     if (disk_workers < 1 || disk_workers > 64)
@@ -187,13 +217,17 @@ int io_os_loop_new(unsigned disk_workers, struct io_loop **ret_loop)
         mem_free(loop);
         return error_from_errno(-failed);
     }
+    int error = init_signal(loop);
+    if (error) {
+        uv_loop_close(&loop->uv);
+        mem_free(loop);
+        return error;
+    }
     uv_prepare_init(&loop->uv, &loop->prepare);
     uv_timer_init(&loop->uv, &loop->timer);
     uv_idle_init(&loop->uv, &loop->idle);
-    failed = uv_async_init(&loop->uv, &loop->async, on_async);
-    assert(failed == 0); /* uv_loop_init made the first one already: no descriptor or memory is taken */
     uv_prepare_start(&loop->prepare, on_prepare);
-    int error = os_disk_init(&loop->disk, disk_workers, &loop->async);
+    error = os_disk_init(loop, disk_workers);
     if (error) {
         close_handles(loop);
         mem_free(loop);

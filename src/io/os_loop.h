@@ -15,6 +15,7 @@
 #include "io/loop.h"
 
 /* The disk workers of one loop: threads, what waits for them and what they have done. */
+struct os_loop;
 struct os_disk {
     pthread_mutex_t lock;
     pthread_cond_t work_or_stop;
@@ -24,13 +25,14 @@ struct os_disk {
     bool stop;
     pthread_t *threads;
     unsigned thread_count;
-    uv_async_t *async; /* wakes the loop */
+    struct os_loop *loop;
 };
 
 struct os_loop {
     struct io_loop base;
     uv_loop_t uv;
-    uv_async_t async;     /* wakes from other threads, finished disk work, stop */
+    uv_poll_t signal; /* of signal_fd: wakes from other threads, finished disk work, stop */
+    int signal_fd;
     uv_prepare_t prepare; /* the end of a round */
     uv_timer_t timer;     /* for the first of timers */
     uv_idle_t idle; /* active while something is to be told without the kernel: keeps the loop from waiting */
@@ -41,7 +43,7 @@ struct os_loop {
     bool woken_here;     /* a wake from this thread */
     struct list changed; /* os_stream: watch set to be given to the kernel */
     struct list ready;   /* os_stream: broken, told again each round */
-    _Atomic bool woken, stopped;
+    _Atomic bool signaled, woken, stopped;
     struct os_disk disk;
 };
 
@@ -54,6 +56,9 @@ extern const struct io_loop_ops os_loop_ops;
 
 /* os_loop.c */
 uint64_t os_loop_now_ns(struct io_loop *loop);
+/* Any thread: the loop looks soon at what other threads have left for it. Not uv_async_send, whose receiver
+ * spins until the sender is back from its system call: five times the latency where both share a core. */
+void os_loop_signal(struct os_loop *loop);
 /* The next round begins without waiting and tells what is in `ready` and woken_here. */
 void os_loop_do_not_wait(struct os_loop *loop);
 
@@ -64,7 +69,7 @@ void os_timer_stop(struct io_loop *loop, struct io_timer *timer);
 void os_timers_arm(struct os_loop *loop);
 
 /* os_disk.c */
-int os_disk_init(struct os_disk *disk, unsigned threads, uv_async_t *async);
+int os_disk_init(struct os_loop *loop, unsigned threads);
 void os_disk_stop(struct os_disk *disk);
 void os_disk_submit(struct io_loop *loop, struct io_op *op);
 void os_disk_work(struct io_loop *loop, struct io_work *work);
