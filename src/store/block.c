@@ -83,8 +83,10 @@ int block_read_id(struct io_fs *fs, const char *dir, struct block_key *ret_key)
 struct block *block_new(struct store *store, const struct block_key *key, const struct block_events *events)
 {
     struct block *block = mem_zalloc(sizeof(*block));
-    if (!block)
+    if (!block || map_put(store->open, bytes_of(key->id.byte, sizeof(key->id.byte)), block)) {
+        mem_free(block);
         return NULL;
+    }
     block->store = store;
     block->key = *key;
     if (events)
@@ -113,6 +115,7 @@ void block_free(struct block *block)
     assert(store->backlog_bytes >= block->backlog);
     store->backlog_bytes -= block->backlog;
     list_remove(&block->link);
+    map_remove(store->open, bytes_of(block->key.id.byte, sizeof(block->key.id.byte)));
     store->block_count--;
     for (uint32_t i = 0; i < block->segment_count; i++)
         segment_free(store, block->segments[i]);
@@ -349,6 +352,8 @@ int block_create(struct store *store, const struct block_key *key, int64_t start
         return CLYMQ_EINVAL;
     if (store->full)
         return CLYMQ_ENOSPC;
+    if (store_find_open(store, key->id))
+        return CLYMQ_EEXIST;
     char dir[BLOCK_DIR_MAX];
     block_dir(key, dir);
     int error = check_vacant(store, key, dir);

@@ -60,9 +60,10 @@ struct block_recovery {
 /* Opens what a former run left: reads what follows the last checkpoint (or snapshot, where older), cuts a
  * torn tail beyond the durable-end mark, and rewrites what it keeps past the mark; the first group commit
  * syncs that, then it counts as durable: until then block_durable_end < block_end, and on_durable tells when.
- * CLYMQ_ENOENT, CLYMQ_EFORMAT, CLYMQ_EIO, CLYMQ_ENOSPC, CLYMQ_ENOMEM, CLYMQ_ELIMIT; CLYMQ_ECORRUPT when not
- * even the block's identity can be read. A block that is damaged below the mark opens (damaged is set,
- * block_error is CLYMQ_ECORRUPT) and reports. Blocking; the shard does this before it serves. */
+ * CLYMQ_ENOENT, CLYMQ_EFORMAT, CLYMQ_EIO, CLYMQ_ENOSPC, CLYMQ_ENOMEM, CLYMQ_ELIMIT, CLYMQ_EBUSY (open
+ * already); CLYMQ_ECORRUPT when not even the block's identity can be read. A block that is damaged below the
+ * mark opens (damaged is set, block_error is CLYMQ_ECORRUPT) and reports. Blocking; the shard does this
+ * before it serves. */
 int block_open(struct store *store, const struct block_key *key, const struct block_events *events,
                struct block **ret_block, struct block_recovery *ret_recovery);
 /* Closes and forgets it (no sync). */

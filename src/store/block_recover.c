@@ -576,6 +576,8 @@ static int check_id(struct recovery *recovery, const struct block_key *key)
 int block_open(struct store *store, const struct block_key *key, const struct block_events *events,
                struct block **ret_block, struct block_recovery *ret_recovery)
 {
+    if (store_find_open(store, key->id))
+        return CLYMQ_EBUSY;
     struct recovery recovery = {.block = block_new(store, key, events),
                                 .entry = store_find_entry(store, key->id)};
     if (!recovery.block)

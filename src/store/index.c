@@ -208,7 +208,8 @@ int index_check(struct block *block, struct segment *segment)
     if (error == CLYMQ_ENOMEM || error == CLYMQ_ELIMIT)
         return error;
     if (error) {
-        log_warn("index of segment %lld is damaged: making it again from the log", (long long)segment->base);
+        log_info("index of segment %lld does not fit: making it again from the log",
+                 (long long)segment->base);
         return index_rebuild(block, segment);
     }
     segment->index_checked = true;

@@ -81,12 +81,14 @@ int store_open(const struct store_config *config, struct store_folder *folder, s
     store->space_timer = (struct io_timer){.fire = probe_space, .ctx = store};
     register_metrics(store, metrics);
     store->closed = map_new();
-    int error = store->closed ? state_file_create(&store->state, store->fs, shard->id,
-                                                  store_folder_table(folder)->generation)
-                              : CLYMQ_ENOMEM;
+    store->open = map_new();
+    int error = store->closed && store->open ? state_file_create(&store->state, store->fs, shard->id,
+                                                                 store_folder_table(folder)->generation)
+                                             : CLYMQ_ENOMEM;
     if (error) {
         state_file_close(&store->state);
         map_free(store->closed);
+        map_free(store->open);
         mem_free(store);
         return error;
     }
@@ -95,6 +97,11 @@ int store_open(const struct store_config *config, struct store_folder *folder, s
 }
 
 /* ---- entries of blocks that are not open ---- */
+
+struct block *store_find_open(struct store *store, struct uuid id)
+{
+    return map_get(store->open, bytes_of(id.byte, sizeof(id.byte)));
+}
 
 const struct state_entry *store_find_entry(struct store *store, struct uuid id)
 {
@@ -208,6 +215,7 @@ void store_close(struct store *store)
     while ((entry = map_next(store->closed, &at)))
         mem_free(entry->value);
     map_free(store->closed);
+    map_free(store->open);
     strbuf_free(&store->dropped);
     mem_free(store);
 }

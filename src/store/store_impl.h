@@ -72,6 +72,7 @@ struct store {
     uint32_t next_slot;
     struct list blocks;
     unsigned block_count;
+    struct map *open;      /* block id -> struct block */
     struct map *closed;    /* block id -> struct state_entry of blocks closed in this run */
     struct strbuf dropped; /* ids of blocks of earlier runs that are no more */
 
@@ -140,6 +141,7 @@ void block_trim_abandon(struct store *store);
 
 /* store.c */
 void store_set_full(struct store *store, uint64_t refused_bytes);
+struct block *store_find_open(struct store *store, struct uuid id); /* NULL: not open */
 /* What an earlier run, or a close in this one, left of the block; NULL = nothing. */
 const struct state_entry *store_find_entry(struct store *store, struct uuid id);
 int store_remember_closed(struct store *store, const struct block *block);
