@@ -125,6 +125,7 @@ static void partition_begin_block(struct partition *partition)
     const struct chain_link *last = partition_last(partition);
     partition->sealed = last->info.end >= 0;
     partition->watermark = block_durable_end(last->block);
+    partition->recovered_end = block_end(last->block);
     partition->ready_offset = partition->watermark;
     partition->table_needed =
         !partition->sealed && partition->chain_count > 1 && block_end(last->block) == last->info.start;
@@ -443,6 +444,10 @@ int partition_find_offset(struct partition *partition, int64_t timestamp_ms, int
     }
     if (timestamp_ms < -2)
         return CLYMQ_EINVAL;
+    /* After a restart the watermark may still lie below what an earlier run has shown: what recovery kept is
+     * being synced. */
+    if (partition->watermark < partition->recovered_end && !partition_error(partition))
+        return CLYMQ_EAGAIN;
     *ret_offset = partition->watermark;
     *ret_timestamp_ms = -1;
     return 0;

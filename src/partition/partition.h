@@ -119,7 +119,8 @@ void partition_pull(struct partition *partition, struct partition_pull *pull);
 void partition_pull_cancel(struct partition_pull *pull);
 
 /* timestamp_ms: -1 = the watermark, -2 = the start, otherwise the first record at or after it (the watermark
- * and timestamp -1 where there is none). */
+ * and timestamp -1 where there is none). CLYMQ_EAGAIN instead of the watermark for a moment after opening,
+ * while what recovery kept is being synced: the watermark never seems to go back. */
 int partition_find_offset(struct partition *partition, int64_t timestamp_ms, int64_t *ret_offset,
                           int64_t *ret_timestamp_ms);
 

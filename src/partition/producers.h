@@ -60,7 +60,7 @@ size_t producers_count(const struct producers *producers); /* of both kinds */
 void producers_save(const struct producers *producers, struct strbuf *out);
 int producers_load(struct producers *producers, struct bytes state);
 /* A control batch that holds the table: the first of a block that continues another. The caller owns it. */
-int producers_control_batch(const struct producers *producers, int64_t now_ms, struct buf **ret_batch);
+int producers_control_batch(const struct producers *producers, struct buf **ret_batch);
 
 /* The record header that carries a session push's identity: key and value. The value is built in out (cap
  * bytes needed: 16 + producer.len); returns its length. */

@@ -159,7 +159,7 @@ int producers_load(struct producers *producers, struct bytes state)
     return error;
 }
 
-int producers_control_batch(const struct producers *producers, int64_t now_ms, struct buf **ret_batch)
+int producers_control_batch(const struct producers *producers, struct buf **ret_batch)
 {
     struct strbuf state = {0};
     producers_save(producers, &state);
@@ -171,8 +171,9 @@ int producers_control_batch(const struct producers *producers, int64_t now_ms, s
         const uint8_t key[4] = {0, CONTROL_KEY_VERSION, CONTROL_TYPE_PRODUCERS >> 8,
                                 CONTROL_TYPE_PRODUCERS & 0xff};
         builder.attributes |= BATCH_CONTROL;
-        error = batch_builder_add(&builder, now_ms, bytes_of(key, sizeof(key)),
-                                  bytes_of(state.data, state.len), NULL, 0);
+        /* Without a timestamp, so that no search by time ends here. */
+        error = batch_builder_add(&builder, -1, bytes_of(key, sizeof(key)), bytes_of(state.data, state.len),
+                                  NULL, 0);
         if (!error)
             error = batch_builder_finish(&builder, BATCH_NONE, 0, ret_batch);
         batch_builder_free(&builder);

@@ -328,9 +328,7 @@ static int write_table(struct partition *partition)
 {
     struct producers *producers = partition_producers(partition);
     struct buf *batch;
-    int error = producers
-                    ? producers_control_batch(producers, io_loop_wall_ms(partition->shard->loop), &batch)
-                    : CLYMQ_ENOMEM;
+    int error = producers ? producers_control_batch(producers, &batch) : CLYMQ_ENOMEM;
     if (error)
         return error;
     struct batch_header header;

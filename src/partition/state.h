@@ -19,6 +19,8 @@ struct partition {
     bool sealed; /* the last block takes no more pushes, or is being sealed */
     bool closing;
     int64_t watermark;
+    int64_t recovered_end; /* where the log ended when it was opened: the watermark of the run before was at
+                              most this */
     bool table_needed;    /* the last block continues another and lacks its first batch, the producer table */
     int64_t ready_offset; /* pushes wait until the watermark is here: the commit of that batch */
     struct producers *producers; /* made on first need */

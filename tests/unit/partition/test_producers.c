@@ -225,7 +225,7 @@ static void test_log_makes_the_same_table(void **state)
     struct buf *control;
     struct batch_header header;
     struct strbuf a = {0}, b = {0};
-    assert_int_equal(producers_control_batch(live, 5, &control), 0);
+    assert_int_equal(producers_control_batch(live, &control), 0);
     assert_int_equal(batch_check(bytes_of(control->data, control->len), UINT32_MAX, &header), 0);
     assert_true(batch_is_control(&header));
     assert_int_equal(producers_note_batch(loaded, &header, bytes_of(control->data, control->len)), 0);
