@@ -1,0 +1,431 @@
+/* Starting, stopping, crashing and starting again. */
+#include "store/block.h"
+#include "world.h"
+
+static void expect_messages(struct world *world, const char *topic, const char *partition, int least,
+                            int most)
+{
+    int64_t offset = 0;
+    int count = 0;
+
+    for (;;) {
+        struct answer answer;
+
+        pull_from(world, topic, partition, offset, 127, &answer);
+        if (answer.error)
+            fail_msg("%s", answer.text);
+        if (!answer.r.pull.size) {
+            answer_free(&answer);
+            break;
+        }
+        count += answer.r.pull.size;
+        offset = answer.r.pull.end_index + 1;
+        answer_free(&answer);
+    }
+    if (count < least || count > most)
+        fail_msg("%d messages, not %d to %d", count, least, most);
+}
+
+static void test_a_restart_keeps_everything(void **state)
+{
+    struct world *world = *state;
+
+    make_topic(world, "北京", 5);
+    make_topic(world, "u", 1);
+    set_partition(world, "u", "0", 1);
+    for (int i = 0; i < 20; i++)
+        push_text(world, "北京", (const char *[]){"0", "1", "2", "3", "4"}[i % 5], "m", -1);
+    push_text(world, "u", "0", "m", 1);
+    for (int life = 0; life < 3; life++) {
+        world_stop(world);
+        world_start(world);
+        world_connect(world);
+        for (int i = 0; i < 5; i++)
+            expect_messages(world, "北京", (const char *[]){"0", "1", "2", "3", "4"}[i], 4, 4);
+        expect_messages(world, "u", "0", 1, 1);
+    }
+    push_text(world, "北京", "3", "one more", -1);
+    expect_messages(world, "北京", "3", 5, 5);
+}
+
+/* The number of shards may change between runs: partitions move to other threads. */
+static void test_another_number_of_shards(void **state)
+{
+    struct world *world = *state;
+
+    make_topic(world, "t", 6);
+    for (int i = 0; i < 6; i++)
+        push_text(world, "t", (const char *[]){"0", "1", "2", "3", "4", "5"}[i], "m", -1);
+    for (unsigned shards = 1; shards <= 4; shards++) {
+        if (shards % 2)
+            world_stop(world);
+        else
+            world_crash(world, true);
+        world->shard_count = shards;
+        world_start(world);
+        world_connect(world);
+        for (int i = 0; i < 6; i++) {
+            expect_messages(world, "t", (const char *[]){"0", "1", "2", "3", "4", "5"}[i], (int)shards,
+                            (int)shards);
+            push_text(world, "t", (const char *[]){"0", "1", "2", "3", "4", "5"}[i], "m", -1);
+        }
+    }
+}
+
+/* Crashes at arbitrary moments under load: acknowledged pushes are there, and nothing leaks. */
+static void test_crashes_keep_what_was_acknowledged(void **state)
+{
+    enum { COUNT = 40 };
+    struct world *world = *state;
+    int acknowledged = 0, sent = 0;
+
+    make_topic(world, "t", 1);
+    for (int life = 0; life < 12; life++) {
+        struct answer *answers = mem_calloc(COUNT, sizeof(*answers));
+        struct answer waiting;
+        struct rpc_pull_batch_request pull = {.topic = text("t"), .partition = text("0"), .wait_ms = 30000};
+        struct net_link *other = world_link(world, broker_node_broker_address(world->node));
+
+        pull.offset = acknowledged;
+        pull.min_bytes = 1 << 19;
+        call_begin(other, RPC_METHOD_PULL_BATCH, &pull, &waiting);
+        for (int i = 0; i < COUNT; i++) {
+            struct rpc_push_request request = {.topic = text("t"),
+                                               .partition = text("0"),
+                                               .message = text("m"),
+                                               .ack = (int8_t)(i % 5 ? -1 : 0)};
+
+            call_begin(world->broker, RPC_METHOD_PUSH, &request, &answers[i]);
+            sim_world_run_for(world->sim, 30000 + (uint64_t)life * 10000);
+        }
+        sent += COUNT;
+        world_crash(world, life % 3 != 0);
+        net_link_free(other);
+        for (int i = 0; i < COUNT; i++) {
+            acknowledged += answers[i].done && !answers[i].error && answers[i].r.push.ret && i % 5;
+            answer_free(&answers[i]);
+        }
+        answer_free(&waiting);
+        mem_free(answers);
+        world_start(world);
+        world_connect(world);
+        expect_messages(world, "t", "0", acknowledged, sent);
+    }
+    assert_true(acknowledged > 0);
+}
+
+/* The process dies while topics are made, changed and deleted. */
+static void test_crashes_during_changes(void **state)
+{
+    struct world *world = *state;
+
+    for (int life = 0; life < 25; life++) {
+        struct rpc_create_topic_request create = {.topic = text("t"), .partitions = 4};
+        struct rpc_set_partition_state_request set = {
+            .topic = text("t"), .partition = text("1"), .option = (int8_t)(life % 3 - 1), .dupnum = 1};
+        struct rpc_delete_topic_request gone = {.topic = text("t")};
+        struct answer answers[3];
+
+        rpc_set_present(rpc_methods[RPC_METHOD_CREATE_TOPIC].request, &create,
+                        offsetof(struct rpc_create_topic_request, partitions));
+        call_begin(world->coordinator, RPC_METHOD_CREATE_TOPIC, &create, &answers[0]);
+        sim_world_run_for(world->sim, (uint64_t)life * 700000);
+        call_begin(world->coordinator, RPC_METHOD_SET_PARTITION_STATE, &set, &answers[1]);
+        sim_world_run_for(world->sim, (uint64_t)(life % 5) * 900000);
+        if (life % 4 == 3)
+            call_begin(world->coordinator, RPC_METHOD_DELETE_TOPIC, &gone, &answers[2]);
+        else
+            answers[2] = (struct answer){0};
+        sim_world_run_for(world->sim, (uint64_t)(life % 7) * 500000);
+        world_crash(world, life % 2);
+        for (int i = 0; i < 3; i++)
+            answer_free(&answers[i]);
+        world_start(world);
+        world_connect(world);
+    }
+    make_topic(world, "after", 1);
+    push_text(world, "after", "0", "m", -1);
+}
+
+/* Calls that come while partitions are recovered wait and are answered. */
+static void test_early_calls_wait(void **state)
+{
+    struct world *world = *state;
+
+    make_topic(world, "t", 3);
+    push_text(world, "t", "0", "m", -1);
+    world_crash(world, true);
+    struct net_link *early = world_link(world, "server:8888");
+    struct rpc_pull_request request = {.topic = text("t"), .partition = text("0"), .option = 4};
+    struct answer answer;
+    world_start(world);
+    net_link_free(early);
+    early = world_link(world, "server:8888");
+    call(world, early, RPC_METHOD_PULL, &request, &answer);
+    assert_int_equal(answer.r.pull.size, 1);
+    answer_free(&answer);
+    net_link_free(early);
+    world_connect(world);
+}
+
+/* A stop answers what waits and what is pushed. */
+static void test_a_stop_answers(void **state)
+{
+    struct world *world = *state;
+    struct rpc_pull_batch_request pull = {.topic = text("t"), .partition = text("1"), .wait_ms = 60000};
+    struct rpc_push_request push = {
+        .topic = text("t"), .partition = text("0"), .message = text("m"), .ack = -1};
+    struct answer pulled, pushed[10];
+    struct net_link *links[2];
+
+    make_topic(world, "t", 2);
+    links[0] = world_link(world, "server:8888");
+    links[1] = world_link(world, "server:8888");
+    call_begin(links[0], RPC_METHOD_PULL_BATCH, &pull, &pulled);
+    world_run_for(world, 100);
+    for (int i = 0; i < 10; i++)
+        call_begin(links[1], RPC_METHOD_PUSH, &push, &pushed[i]);
+    sim_world_run_for(world->sim, 1200000);
+    world_stop(world);
+    assert_true(pulled.done);
+    assert_int_equal(pulled.error, 0);
+    assert_int_equal(pulled.r.pull_batch.error, CLYMQ_ESHUTDOWN);
+    answer_free(&pulled);
+    int stored = 0;
+    for (int i = 0; i < 10; i++) {
+        world_run_until(world, &pushed[i].done, 5000);
+        stored += pushed[i].done && !pushed[i].error && pushed[i].r.push.ret;
+        answer_free(&pushed[i]);
+    }
+    net_link_free(links[0]);
+    net_link_free(links[1]);
+    world_start(world);
+    world_connect(world);
+    expect_messages(world, "t", "0", stored, 10);
+}
+
+static void log_of(struct world *world, char *out, size_t cap)
+{
+    char **names;
+    size_t count;
+
+    assert_int_equal(io_fs_list(sim_process_fs(world->server), "data", &names, &count), 0);
+    assert_int_equal(count, 1);
+    snprintf(out, cap, "data/%s/0/0/%020d.log", names[0], 0);
+    io_fs_free_names(names, count);
+}
+
+/* One damaged partition: reported, readable below the damage, closed for pushes; the others serve. */
+static void test_a_damaged_partition(void **state)
+{
+    struct world *world = *state;
+    struct rpc_push_request push = {
+        .topic = text("t"), .partition = text("0"), .message = text("m"), .ack = -1};
+    struct answer answer;
+    char path[200];
+    uint64_t size;
+    struct io_file *file;
+
+    make_topic(world, "t", 2);
+    for (int i = 0; i < 50; i++)
+        push_text(world, "t", "0", "a message that fills some bytes of the log", -1);
+    push_text(world, "t", "1", "m", -1);
+    log_of(world, path, sizeof(path));
+    world_crash(world, false);
+    struct io_fs *fs = sim_process_fs(world->server);
+    assert_int_equal(io_fs_open(fs, path, IO_OPEN_READ, &file), 0);
+    assert_int_equal(io_file_size(file, &size), 0);
+    io_file_close(file);
+    assert_int_equal(sim_process_flip_bits(world->server, path, size / 2, 40, 16), 0);
+    world_start(world);
+    world_connect(world);
+    if (!strstr(world->log.data, "damaged"))
+        fail_msg("the log does not tell: %s", world->log.data);
+    push_text(world, "t", "1", "the others serve", -1);
+    call(world, world->broker, RPC_METHOD_PUSH, &push, &answer);
+    assert_int_equal(answer.error, 0);
+    assert_false(answer.r.push.ret);
+    assert_true(contains(answer.r.push.err, "failed on disk"));
+    answer_free(&answer);
+    pull_from(world, "t", "0", 0, 10, &answer);
+    assert_int_equal(answer.error, 0);
+    assert_int_equal(answer.r.pull.size, 10);
+    answer_free(&answer);
+    struct broker_node_state node_state;
+    world_run_for(world, 2000);
+    broker_node_get_state(world->node, &node_state);
+    assert_int_equal(node_state.failed_partitions, 1);
+    assert_int_equal(node_state.partitions, 2);
+}
+
+static void test_missing_files(void **state)
+{
+    struct world *world = *state;
+    struct rpc_push_request push = {
+        .topic = text("t"), .partition = text("0"), .message = text("m"), .ack = -1};
+    struct answer answer;
+    char path[200];
+
+    make_topic(world, "t", 2);
+    push_text(world, "t", "0", "m", -1);
+    log_of(world, path, sizeof(path));
+    world_stop(world);
+    *strrchr(path, '/') = 0;
+    assert_int_equal(io_fs_remove_tree(sim_process_fs(world->server), path), 0);
+    world_start(world);
+    world_connect(world);
+    push_text(world, "t", "1", "the others serve", -1);
+    call(world, world->broker, RPC_METHOD_PUSH, &push, &answer);
+    assert_int_equal(answer.error, 0);
+    assert_false(answer.r.push.ret);
+    answer_free(&answer);
+    assert_non_null(strstr(world->log.data, "cannot be opened"));
+}
+
+static void test_orphans_are_reported_and_kept(void **state)
+{
+    struct world *world = *state;
+    char path[200];
+
+    make_topic(world, "t", 1);
+    push_text(world, "t", "0", "m", -1);
+    log_of(world, path, sizeof(path));
+    world_stop(world);
+    sim_meta_store_free(world->meta_store); /* the metadata is lost */
+    world->meta_store = sim_meta_store_new(3);
+    world_start(world);
+    world_connect(world);
+    assert_non_null(strstr(world->log.data, "belongs to no partition"));
+    struct io_file *file;
+    assert_int_equal(io_fs_open(sim_process_fs(world->server), path, IO_OPEN_READ, &file), 0);
+    io_file_close(file);
+}
+
+static void test_a_port_in_use(void **state)
+{
+    struct world *world = *state;
+
+    world_stop(world);
+    world->config.broker_listen = world->config.coordinator_listen;
+    assert_int_equal(world_try_start(world), CLYMQ_EBUSY);
+    assert_non_null(strstr(world->done_sentence, "--broker-listen"));
+    world_stop(world);
+}
+
+static void test_retention_and_reload(void **state)
+{
+    struct world *world = *state;
+    struct buf *batch =
+        make_batch("a message of some length, to fill segments with ", 5000, BATCH_NONE, -1, -1);
+    struct rpc_list_offset_request list = {.topic = text("t"), .partition = text("0"), .timestamp_ms = -2};
+    struct answer answer;
+
+    make_topic(world, "t", 1);
+    for (int i = 0; i < 20; i++)
+        push_batch(world, "t", "0", batch);
+    world_run_for(world, 70000);
+    call(world, world->broker, RPC_METHOD_LIST_OFFSET, &list, &answer);
+    assert_int_equal(answer.r.list_offset.offset, 0);
+    answer_free(&answer);
+    world->config.retention_bytes = 2 << 20;
+    assert_int_equal(broker_node_reload(world->node, &world->config), 0);
+    world_run_for(world, 130000);
+    world_connect(world);
+    call(world, world->broker, RPC_METHOD_LIST_OFFSET, &list, &answer);
+    assert_true(answer.r.list_offset.offset > 0);
+    answer_free(&answer);
+    pull_from(world, "t", "0", 0, 10, &answer);
+    expect_exception(&answer, "out of range");
+    buf_unref(batch);
+}
+
+/* Whole blocks that retention emptied leave the metadata and the disk. */
+static void test_retention_drops_blocks(void **state)
+{
+    struct world *world = *state;
+    struct buf *batch =
+        make_batch("a message of some length, to fill segments with ", 5000, BATCH_NONE, -1, -1);
+    struct block_key *keys;
+    size_t count;
+
+    world->config.retention_bytes = 1 << 20;
+    world->config.retention_check_ms = 5000;
+    assert_int_equal(broker_node_reload(world->node, &world->config), 0);
+    make_topic(world, "t", 1);
+    for (int i = 0; i < 6; i++) {
+        for (int k = 0; k < 6; k++)
+            push_batch(world, "t", "0", batch);
+        set_partition(world, "t", "0", i % 2 ? -1 : 1);
+        if (i % 2 == 0)
+            set_partition(world, "t", "0", -1);
+    }
+    world_run_for(world, 200000);
+    assert_int_equal(block_list(sim_process_fs(world->server), &keys, &count), 0);
+    mem_free(keys);
+    assert_true(count <= 3);
+    world_stop(world);
+    world_start(world);
+    world_connect(world);
+    push_text(world, "t", "0", "m", -1);
+    buf_unref(batch);
+}
+
+/* The n-th allocation fails, for many n: the node either starts or says that memory ran out; it never leaks
+ * or crashes. */
+static void test_out_of_memory_at_start(void **state)
+{
+    struct world *world = *state;
+
+    make_topic(world, "t", 2);
+    push_text(world, "t", "0", "m", -1);
+    world_stop(world);
+    for (uint64_t nth = 1; nth < 4000; nth += 1 + nth / 7) {
+        struct strbuf error = {0};
+        uint8_t random[16] = {1};
+
+        world->crashed = false;
+        for (unsigned i = 0; i < world->shard_count; i++)
+            assert_int_equal(sim_process_loop(world->server, &world->loops[i]), 0);
+        world->metrics = metrics_new();
+        assert_int_equal(
+            shards_new_on_loops(world->loops, world->shard_count, world->metrics, &world->shards), 0);
+        assert_int_equal(store_folder_open(sim_process_fs(world->server), random, &error, &world->folder), 0);
+        mem_fail_nth(nth);
+        int made =
+            broker_node_new(&world->config, world->shards, world->folder, world->metrics, &world->node);
+        if (made == 0) {
+            world->done = false;
+            broker_node_start(world->node, NULL, NULL);
+            world_run_for(world, 3000);
+        } else {
+            assert_int_equal(made, CLYMQ_ENOMEM);
+            world->node = NULL;
+        }
+        mem_fail_nth(0);
+        world_crash(world, false);
+    }
+    world_start(world);
+    world_connect(world);
+    expect_messages(world, "t", "0", 1, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST_SHARDS(test_a_restart_keeps_everything),
+        TEST_SHARDS(test_another_number_of_shards),
+        TEST_SHARDS(test_crashes_keep_what_was_acknowledged),
+        TEST_SHARDS(test_crashes_during_changes),
+        TEST_SHARDS(test_early_calls_wait),
+        TEST_SHARDS(test_a_stop_answers),
+        TEST_SHARDS(test_a_damaged_partition),
+        TEST_SHARDS(test_missing_files),
+        TEST_SHARDS(test_orphans_are_reported_and_kept),
+        TEST_SHARDS(test_a_port_in_use),
+        TEST_SHARDS(test_retention_and_reload),
+        TEST_SHARDS(test_retention_drops_blocks),
+        TEST_SHARDS(test_out_of_memory_at_start),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,304 @@
+/* push: ack levels, refusals, idempotence, order. */
+#include <stdlib.h>
+
+#include "broker/json_write.h"
+#include "world.h"
+
+static struct rpc_push_request push_of(const char *topic, const char *partition, const char *message, int ack)
+{
+    return (struct rpc_push_request){.producer = text("p"),
+                                     .topic = text(topic),
+                                     .partition = text(partition),
+                                     .message = text(message),
+                                     .ack = (int8_t)ack};
+}
+
+static void push(struct world *world, const struct rpc_push_request *request, struct answer *answer)
+{
+    call(world, world->broker, RPC_METHOD_PUSH, request, answer);
+}
+
+static int64_t count_messages(struct world *world, const char *topic, const char *partition)
+{
+    struct rpc_list_offset_request request = {
+        .topic = text(topic), .partition = text(partition), .timestamp_ms = -1};
+    struct answer answer;
+    int64_t end;
+
+    call(world, world->broker, RPC_METHOD_LIST_OFFSET, &request, &answer);
+    assert_int_equal(answer.r.list_offset.error, 0);
+    end = answer.r.list_offset.offset;
+    answer_free(&answer);
+    return end;
+}
+
+static void test_each_ack_level_stores(void **state)
+{
+    struct world *world = *state;
+
+    make_topic(world, "t", 0);
+    make_partition(world, "t", "never-set");
+    make_partition(world, "t", "one");
+    set_partition(world, "t", "one", 1);
+    push_text(world, "t", "never-set", "a", -1);
+    push_text(world, "t", "never-set", "b", 1);
+    push_text(world, "t", "never-set", "c", 0);
+    push_text(world, "t", "one", "d", 1);
+    push_text(world, "t", "one", "e", 0);
+    world_run_for(world, 1000);
+    assert_int_equal(count_messages(world, "t", "never-set"), 3);
+    assert_true(count_messages(world, "t", "one") >= 2);
+    assert_int_equal(world_metric_sum(world, "clymq_push_messages_total"), 5);
+}
+
+static void expect_refusal(struct world *world, const struct rpc_push_request *request, const char *part)
+{
+    struct answer answer;
+
+    push(world, request, &answer);
+    assert_int_equal(answer.error, 0);
+    assert_false(answer.r.push.ret);
+    if (!contains(answer.r.push.err, part))
+        fail_msg("\"%.*s\" does not contain \"%s\"", (int)answer.r.push.err.len, answer.r.push.err.ptr, part);
+    assert_false(bytes_are(answer.r.push.err, "partition remove"));
+    answer_free(&answer);
+}
+
+static void test_what_can_never_succeed_is_refused(void **state)
+{
+    struct world *world = *state;
+    struct rpc_push_request request;
+    char *long_name = mem_zalloc(301);
+
+    memset(long_name, 'x', 300);
+    make_topic(world, "t", 1);
+    make_partition(world, "t", "one");
+    set_partition(world, "t", "one", 1);
+    request = push_of("t", "one", "m", -1);
+    expect_refusal(world, &request, "ack level");
+    request = push_of("t", "0", "m", 2);
+    expect_refusal(world, &request, "ack level");
+    request = push_of("t", "0", "m", -2);
+    expect_refusal(world, &request, "ack level");
+    request = push_of("nothing", "0", "m", -1);
+    expect_refusal(world, &request, "unknown topic");
+    request = push_of("t", "nothing", "m", -1);
+    expect_refusal(world, &request, "unknown partition");
+    request = push_of("t", "nothing", "m", 0);
+    expect_refusal(world, &request, "unknown partition");
+    request = push_of("", "0", "m", -1);
+    expect_refusal(world, &request, "invalid name");
+    request = push_of("t", "a/b", "m", -1);
+    expect_refusal(world, &request, "invalid name");
+    request = push_of("t", long_name, "m", -1);
+    expect_refusal(world, &request, "invalid name");
+    assert_int_equal(count_messages(world, "t", "0"), 0);
+    mem_free(long_name);
+}
+
+static void test_too_large_is_refused(void **state)
+{
+    struct world *world = *state;
+    struct rpc_push_request request;
+    size_t len = (size_t)world->config.max_batch_bytes;
+    char *big = mem_alloc(len);
+
+    make_topic(world, "t", 1);
+    request = push_of("t", "0", "", -1);
+    memset(big, 'b', len);
+    request.message = bytes_of(big, len - 300);
+    expect_refusal(world, &request, ""); /* fits the message limit by some bytes, but for the batch's own */
+    request.message = bytes_of(big, len / 2);
+    struct answer answer;
+    push(world, &request, &answer);
+    assert_true(answer.r.push.ret);
+    answer_free(&answer);
+    assert_int_equal(count_messages(world, "t", "0"), 1);
+    mem_free(big);
+}
+
+static void test_a_deleted_partition_is_removed(void **state)
+{
+    struct world *world = *state;
+    struct rpc_delete_part_request gone = {.topic = text("t"), .partition = text("0")};
+    struct rpc_push_request request = push_of("t", "0", "m", -1);
+    struct answer answer;
+
+    make_topic(world, "t", 2);
+    push_text(world, "t", "0", "m", -1);
+    call(world, world->coordinator, RPC_METHOD_DELETE_PART, &gone, &answer);
+    assert_int_equal(answer.r.delete_part.error, 0);
+    answer_free(&answer);
+    expect_refusal(world, &request, "unknown partition");
+    push_text(world, "t", "1", "m", -1);
+}
+
+/* Pushes that are under way while their partition is deleted get one of the two answers that clients
+ * understand. */
+static void test_pushes_race_with_deletion(void **state)
+{
+    enum { COUNT = 60 };
+    struct world *world = *state;
+    struct rpc_delete_part_request gone = {.topic = text("t"), .partition = text("0")};
+    struct rpc_push_request request = push_of("t", "0", "m", -1);
+    struct answer answers[COUNT], deleted;
+    int stored = 0, removed = 0, unknown = 0;
+
+    make_topic(world, "t", 1);
+    for (int i = 0; i < COUNT; i++) {
+        call_begin(world->broker, RPC_METHOD_PUSH, &request, &answers[i]);
+        if (i == COUNT / 3)
+            call_begin(world->coordinator, RPC_METHOD_DELETE_PART, &gone, &deleted);
+        sim_world_run_for(world->sim, 100000);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        assert_true(world_run_until(world, &answers[i].done, WORLD_LIMIT_MS));
+        assert_int_equal(answers[i].error, 0);
+        stored += answers[i].r.push.ret;
+        removed += bytes_are(answers[i].r.push.err, "partition remove");
+        unknown += contains(answers[i].r.push.err, "unknown partition");
+        answer_free(&answers[i]);
+    }
+    assert_int_equal(stored + removed + unknown, COUNT);
+    assert_true(stored > 0);
+    assert_true(world_run_until(world, &deleted.done, WORLD_LIMIT_MS));
+    assert_int_equal(deleted.r.delete_part.error, 0);
+    answer_free(&deleted);
+}
+
+static void test_sessions_make_repeats_harmless(void **state)
+{
+    struct world *world = *state;
+    struct rpc_push_request request = push_of("t", "0", "m", -1);
+
+    make_topic(world, "t", 1);
+    for (int i = 0; i < 3; i++) { /* Cmdindex alone is no identity */
+        struct answer answer;
+
+        push(world, &request, &answer);
+        assert_true(answer.r.push.ret);
+        answer_free(&answer);
+    }
+    assert_int_equal(count_messages(world, "t", "0"), 3);
+    request.session = 77;
+    rpc_set_present(rpc_methods[RPC_METHOD_PUSH].request, &request,
+                    offsetof(struct rpc_push_request, session));
+    for (int i = 0; i < 3; i++) {
+        struct answer answer;
+
+        push(world, &request, &answer);
+        assert_true(answer.r.push.ret);
+        answer_free(&answer);
+    }
+    assert_int_equal(count_messages(world, "t", "0"), 4);
+    request.command_index = 1;
+    for (int i = 0; i < 2; i++) {
+        struct answer answer;
+
+        push(world, &request, &answer);
+        assert_true(answer.r.push.ret);
+        answer_free(&answer);
+    }
+    assert_int_equal(count_messages(world, "t", "0"), 5);
+}
+
+/* Pipelined pushes of one connection keep their order within each partition, whichever shards they cross. */
+static void test_order_per_connection_and_partition(void **state)
+{
+    enum { PARTITIONS = 5, COUNT = 200 };
+    struct world *world = *state;
+    struct answer *answers = mem_calloc(COUNT, sizeof(*answers));
+    struct net_link *link = world_link(world, broker_node_broker_address(world->node));
+
+    make_topic(world, "北京", PARTITIONS);
+    for (int i = 0; i < COUNT; i++) {
+        char partition[16], message[16];
+        struct rpc_push_request request;
+
+        snprintf(partition, sizeof(partition), "%d", i % PARTITIONS);
+        snprintf(message, sizeof(message), "%d", i);
+        request = push_of("北京", partition, message, i % 3 == 0 ? -1 : i % 3 - 1);
+        call_begin(link, RPC_METHOD_PUSH, &request, &answers[i]);
+        if (i % 7 == 0)
+            sim_world_run_for(world->sim, 50000);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        assert_true(world_run_until(world, &answers[i].done, WORLD_LIMIT_MS));
+        assert_true(answers[i].r.push.ret);
+        answer_free(&answers[i]);
+    }
+    world_run_for(world, 100);
+    for (int p = 0; p < PARTITIONS; p++) {
+        char partition[16], wanted[32];
+        struct answer answer;
+
+        snprintf(partition, sizeof(partition), "%d", p);
+        pull_from(world, "北京", partition, 0, 127, &answer);
+        assert_int_equal(answer.r.pull.size, COUNT / PARTITIONS);
+        const char *at = strndup((const char *)answer.r.pull.msgs.ptr, answer.r.pull.msgs.len), *begin = at;
+        for (int i = p; i < COUNT; i += PARTITIONS) {
+            struct strbuf encoded = {0};
+
+            snprintf(wanted, sizeof(wanted), "%d", i);
+            json_write_base64(&encoded, text(wanted));
+            at = strstr(at, encoded.data);
+            assert_non_null(at);
+            at += encoded.len;
+            strbuf_free(&encoded);
+        }
+        free((void *)begin);
+        answer_free(&answer);
+    }
+    net_link_free(link);
+    mem_free(answers);
+}
+
+/* A full disk: pushes wait and are then told so, pulls go on, and pushing goes on by itself when there is
+ * room. */
+static void test_full_disk(void **state)
+{
+    struct world *world = *state;
+    struct sim_disk_faults full = {.enospc_write_ppm = 1000000}, none = {0};
+    struct rpc_push_request request = push_of("t", "0", "later", -1);
+    struct answer answer, pulled;
+
+    make_topic(world, "t", 1);
+    push_text(world, "t", "0", "before", -1);
+    sim_process_set_disk_faults(world->server, &full);
+    call_begin(world->broker, RPC_METHOD_PUSH, &request, &answer);
+    world_run_for(world, 3000);
+    assert_false(answer.done);
+    struct net_link *other = world_link(world, broker_node_broker_address(world->node));
+    struct rpc_pull_request pull = {.topic = text("t"), .partition = text("0"), .option = 4};
+    call(world, other, RPC_METHOD_PULL, &pull, &pulled);
+    assert_int_equal(pulled.r.pull.size, 1);
+    answer_free(&pulled);
+    net_link_free(other);
+    assert_true(world_run_until(world, &answer.done, 40000));
+    expect_exception(&answer, "disk is full");
+    answer_free(&answer);
+    call_begin(world->broker, RPC_METHOD_PUSH, &request, &answer);
+    world_run_for(world, 5000);
+    assert_false(answer.done);
+    sim_process_set_disk_faults(world->server, &none);
+    assert_true(world_run_until(world, &answer.done, 10000));
+    assert_true(answer.r.push.ret);
+    answer_free(&answer);
+    assert_int_equal(count_messages(world, "t", "0"), 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST_SHARDS(test_each_ack_level_stores),
+        TEST_SHARDS(test_what_can_never_succeed_is_refused),
+        TEST_SHARDS(test_too_large_is_refused),
+        TEST_SHARDS(test_a_deleted_partition_is_removed),
+        TEST_SHARDS(test_pushes_race_with_deletion),
+        TEST_SHARDS(test_sessions_make_repeats_harmless),
+        TEST_SHARDS(test_order_per_connection_and_partition),
+        TEST_SHARDS(test_full_disk),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

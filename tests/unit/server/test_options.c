@@ -1,0 +1,150 @@
+/* The options table and its checks. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "server/server_options.h"
+
+static char *const no_environment[] = {NULL};
+
+static int read_options(struct server_options *options, char *const *environment, struct strbuf *error,
+                        int argc, char **argv)
+{
+    return server_options_read(options, argc, argv, environment, error);
+}
+
+static void test_defaults(void **state)
+{
+    struct server_options options;
+    struct strbuf error = {0};
+
+    assert_int_equal(read_options(&options, no_environment, &error, 1, (char *[]){"clymqd", NULL}), 0);
+    assert_string_equal(options.data_dir, "./clymq-data");
+    assert_string_equal(options.broker_listen, "127.0.0.1:8888");
+    assert_string_equal(options.coordinator_listen, "127.0.0.1:7878");
+    assert_string_equal(options.admin_listen, "127.0.0.1:8880");
+    assert_int_equal(options.shards, 0);
+    assert_int_equal(options.fsync, 0);
+    assert_int_equal(options.push_wait_ms, 30000);
+    assert_int_equal(options.retention_ms, -1);
+    assert_int_equal(options.retention_bytes, -1);
+    assert_true(options.idle_ms >= 600000);
+    assert_int_equal(options.max_message_bytes, 16 << 20);
+    server_options_free(&options);
+    strbuf_free(&error);
+}
+
+static void test_precedence(void **state)
+{
+    char path[] = "/tmp/clymq-test-options-XXXXXX";
+    int fd = mkstemp(path);
+    static const char text[] = "shards = 2\ndisk_workers = 3\nsegment_bytes = 2M\n";
+    char *environment[] = {"CLYMQ_DISK_WORKERS=5", "CLYMQ_SEGMENT_BYTES=4M", "CLYMQ_BIN=/x", "HOME=/", NULL};
+    struct server_options options;
+    struct strbuf error = {0};
+    char *argv[] = {"clymqd", "--config", path, "--segment-bytes=8M", NULL};
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, sizeof(text) - 1), sizeof(text) - 1);
+    close(fd);
+    assert_int_equal(read_options(&options, environment, &error, 4, argv), 0);
+    assert_int_equal(options.shards, 2);
+    assert_int_equal(options.disk_workers, 5);
+    assert_int_equal(options.segment_bytes, 8 << 20);
+    unlink(path);
+    server_options_free(&options);
+}
+
+static void test_mistakes_are_named(void **state)
+{
+    static const struct {
+        const char *flag, *value, *part;
+    } cases[] = {
+        {"--shrads", "2", "--shards"},
+        {"--shards", "many", "shards"},
+        {"--shards", "257", "shards"},
+        {"--fsync", "sometimes", "commit"},
+        {"--broker-listen", "nowhere", "broker"},
+        {"--broker-listen", "host:99999", "broker_listen"},
+        {"--broker-listen", "off", "broker_listen"},
+        {"--coordinator-listen", "host:", "coordinator_listen"},
+        {"--admin-listen", "on", "admin_listen"},
+        {"--kafka-listen", "127.0.0.1:9092", "Kafka"},
+        {"--peer-listen", "127.0.0.1:8889", "cluster"},
+        {"--metadata", "zookeeper://127.0.0.1:2181", "comes with the cluster"},
+        {"--metadata", "etcd", "embedded"},
+        {"--roles", "broker", "broker,coordinator"},
+        {"--broker-id", "a@b", "broker_id"},
+        {"--broker-id", "a/b", "broker_id"},
+        {"--advertise-broker", ":1", "advertise_broker"},
+        {"--config", "/no/such/file", "/no/such/file"},
+        {"--segment-bytes", "1K", "--segment-bytes"},
+        {"word", NULL, "word"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *argv[] = {"clymqd", (char *)cases[i].flag, (char *)cases[i].value, NULL};
+        struct server_options options;
+        struct strbuf error = {0};
+
+        assert_int_equal(read_options(&options, no_environment, &error, cases[i].value ? 3 : 2, argv),
+                         CLYMQ_EINVAL);
+        if (!strstr(error.data, cases[i].part))
+            fail_msg("\"%s\" does not contain \"%s\"", error.data, cases[i].part);
+        server_options_free(&options);
+        strbuf_free(&error);
+    }
+}
+
+static void test_changes_that_need_a_restart(void **state)
+{
+    struct server_options before, after;
+    struct strbuf error = {0}, names = {0};
+    char *argv[] = {"clymqd", "--shards", "3", "--push-wait-ms", "1s", "--data-dir", "x", NULL};
+
+    assert_int_equal(read_options(&before, no_environment, &error, 1, argv), 0);
+    assert_int_equal(read_options(&after, no_environment, &error, 7, argv), 0);
+    server_options_list_fixed_changes(&before, &after, &names);
+    assert_string_equal(names.data, "data_dir, shards");
+    server_options_free(&before);
+    server_options_free(&after);
+    strbuf_free(&names);
+}
+
+static void test_out_of_memory(void **state)
+{
+    for (uint64_t nth = 1; nth < 400; nth++) {
+        struct server_options options;
+        struct strbuf error = {0};
+        char *argv[] = {"clymqd", "--data-dir", "x", NULL};
+
+        mem_fail_nth(nth);
+        int result = read_options(&options, no_environment, &error, 3, argv);
+        bool failed = mem_failed();
+        mem_fail_nth(0);
+        assert_true(result == 0 || failed);
+        server_options_free(&options);
+        strbuf_free(&error);
+        if (!failed)
+            break;
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),           cmocka_unit_test(test_precedence),
+        cmocka_unit_test(test_mistakes_are_named), cmocka_unit_test(test_changes_that_need_a_restart),
+        cmocka_unit_test(test_out_of_memory),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
