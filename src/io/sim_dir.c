@@ -134,6 +134,7 @@ static void change_free(struct sim_disk *disk, struct sim_change *change)
 {
     list_remove(&change->link);
     disk->journal_count--;
+    (change->to_dir ? change->to_dir : change->dir)->gains--;
     sim_inode_unref(disk, change->dir);
     if (change->to_dir)
         sim_inode_unref(disk, change->to_dir);
@@ -149,8 +150,8 @@ static struct sim_change *change_new(struct sim_disk *disk, enum sim_change_kind
                                      const char *name, struct sim_inode *to_dir, const char *to_name,
                                      struct sim_inode *inode)
 {
-    struct sim_entries *gains = to_dir ? &to_dir->durable_entries : &dir->durable_entries;
-    if (entries_reserve(gains, gains->count + disk->journal_count + 1) != 0)
+    struct sim_inode *gainer = to_dir ? to_dir : dir;
+    if (entries_reserve(&gainer->durable_entries, gainer->durable_entries.count + gainer->gains + 1) != 0)
         return NULL;
     struct sim_change *change = mem_zalloc(sizeof(*change));
     if (!change)
@@ -164,6 +165,7 @@ static struct sim_change *change_new(struct sim_disk *disk, enum sim_change_kind
         mem_free(change);
         return NULL;
     }
+    gainer->gains++;
     change->dir = sim_inode_ref(dir);
     change->to_dir = to_dir ? sim_inode_ref(to_dir) : NULL;
     change->inode = sim_inode_ref(inode);

@@ -300,9 +300,10 @@ static void sim_free(struct io_loop *base)
     }
     if (loop->dead) /* crashed in the last operation */
         return;
-    LIST_FOR_EACH(item, &loop->process->ends)
+    LIST_FOR_EACH(item, &loop->process->ends) {
         assert(CONTAINER_OF(item, struct sim_end, link)->loop !=
                loop); /* streams are closed before their loop */
+    }
     sim_loop_kill(loop);
     sim_loop_release(loop);
 }

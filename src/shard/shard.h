@@ -34,7 +34,8 @@ struct shards;
 /* count shards (1–256), each on a thread and an operating-system loop of its own with disk_workers workers.
  * metrics may be NULL. */
 int shards_new(unsigned count, unsigned disk_workers, struct metrics *metrics, struct shards **ret_shards);
-/* count shards on given loops, without threads: for the simulator and unit tests; the loops stay the caller's. */
+/* count shards on given loops, without threads: for the simulator and unit tests; the loops stay the caller's and must
+ * not be freed before the shards. */
 int shards_new_on_loops(struct io_loop **loops, unsigned count, struct metrics *metrics, struct shards **ret_shards);
 unsigned shards_count(const struct shards *shards);
 struct shard *shards_get(struct shards *shards, unsigned id);

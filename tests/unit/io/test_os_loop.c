@@ -186,12 +186,60 @@ static void test_names(void **state)
     /* Where localhost is ::1 first, the second address of the name is tried. */
     snprintf(name, sizeof(name), "localhost%s", strrchr(address, ':'));
     assert_int_equal(connect_by_name(place, name), 0);
-    assert_int_equal(connect_by_name(place, "no-such-host.invalid:1"), CLYMQ_EUNREACH);
+    /* No host can have such a name, so that no server is asked for it. */
+    char unknown[80];
+    memset(unknown, 'x', sizeof(unknown));
+    strcpy(unknown + 70, ":1");
+    assert_int_equal(connect_by_name(place, unknown), CLYMQ_EUNREACH);
     io_listener_close(listener);
     struct io_stream *stream;
     struct io_stream_handler handler = {on_named, NULL};
-    assert_int_equal(io_loop_connect(place->client, "no-such-host.invalid:1", handler, &stream), 0);
+    assert_int_equal(io_loop_connect(place->client, name, handler, &stream), 0);
     io_stream_close(stream);
+}
+
+/* A listener for all addresses serves v4 clients, and shows them as such. */
+struct peer_case {
+    struct loop_place *place;
+    char peer[64];
+};
+
+static void on_accept_peer(void *ctx, struct io_socket *socket)
+{
+    struct peer_case *peer = ctx;
+    struct io_stream *stream;
+    assert_int_equal(
+        io_stream_open(peer->place->server, socket, (struct io_stream_handler){on_named, NULL}, &stream), 0);
+    snprintf(peer->peer, sizeof(peer->peer), "%s", io_stream_peer(stream));
+    io_stream_close(stream);
+    loop_case_done(peer->place);
+}
+
+static void reach(struct loop_place *place, const char *listen_on, const char *host, const char *peer)
+{
+    struct peer_case seen = {.place = place};
+    struct io_listener *listener;
+    struct io_stream *stream;
+    char address[64], to[80];
+    if (io_loop_listen(place->server, listen_on, on_accept_peer, &seen, &listener) != 0) {
+        print_message("no %s on this machine\n", listen_on);
+        return;
+    }
+    assert_int_equal(io_listener_address(listener, address, sizeof(address)), 0);
+    snprintf(to, sizeof(to), "%s%s", host, strrchr(address, ':'));
+    assert_int_equal(io_loop_connect(place->client, to, (struct io_stream_handler){on_named, NULL}, &stream),
+                     0);
+    run_place(place);
+    assert_memory_equal(seen.peer, peer, strlen(peer));
+    io_stream_close(stream);
+    io_listener_close(listener);
+}
+
+static void test_address_families(void **state)
+{
+    reach(*state, ":0", "127.0.0.1", "127.0.0.1:");
+    reach(*state, "0.0.0.0:0", "127.0.0.1", "127.0.0.1:");
+    reach(*state, "[::1]:0", "[::1]", "[::1]:");
 }
 
 /* Out of descriptors: accepting pauses, and goes on once there are some. */
@@ -308,6 +356,7 @@ int main(void)
         IN_PLACE(test_wakes_from_threads),
         cmocka_unit_test(test_stop_and_free),
         IN_PLACE(test_names),
+        IN_PLACE(test_address_families),
         IN_PLACE(test_out_of_descriptors),
         IN_PLACE(test_allocation_failures),
     };
