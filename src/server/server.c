@@ -16,7 +16,7 @@
 #include "broker/node.h"
 #include "server/machine.h"
 
-enum { SPARE_DESCRIPTORS = 128 };
+enum { SPARE_DESCRIPTORS = 128, OWN_BATCH_BYTES = 64 << 20 };
 
 struct server {
     const struct server_options *options;
@@ -46,6 +46,8 @@ static void fill_store(const struct server_options *options, struct store_config
     store->index_interval_bytes = options->index_interval_bytes;
     store->checkpoint_bytes = options->checkpoint_bytes;
     store->max_open_files = options->max_open_files;
+    /* Room for what a broker adds of its own, such as the producer table at a block's start. */
+    store->max_batch_bytes = options->max_message_bytes + OWN_BATCH_BYTES;
 }
 
 static void fill_limits(const struct server_options *options, struct net_limits *limits)
