@@ -77,7 +77,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
     return answer(connection, strcmp(url, "/") == 0 ? MHD_HTTP_OK : MHD_HTTP_NOT_FOUND, "text/plain", &text);
 }
 
-static void on_log(void *ctx, const char *format, va_list list)
+__attribute__((format(printf, 2, 0))) static void on_log(void *ctx, const char *format, va_list list)
 {
     char line[512];
 
