@@ -12,18 +12,37 @@
 #define LOG_MODULE "net"
 #include "base/log.h"
 
-enum { TEXT_BYTES = 512 };
+enum { TEXT_BYTES = 512, SPARE_SLOTS = 1024 };
 
 static struct net_slot *slot_of(struct net_call *call)
 {
     return CONTAINER_OF(call, struct net_slot, call);
 }
 
+/* Calls come and go by the hundred thousand a second: their memory is kept for the next ones. */
+static struct net_slot *slot_alloc(struct net_part *part)
+{
+    if (list_empty(&part->spare_slots))
+        return mem_alloc(sizeof(struct net_slot));
+    part->spare_count--;
+    return net_slot_of(list_pop_front(&part->spare_slots));
+}
+
+static void slot_free(struct net_part *part, struct net_slot *slot)
+{
+    if (part->spare_count >= SPARE_SLOTS) {
+        mem_free(slot);
+        return;
+    }
+    part->spare_count++;
+    list_push_front(&part->spare_slots, &slot->call.link);
+}
+
 /* Takes over buf (NULL for a refused message). NULL: out of memory, buf is freed. */
 static struct net_slot *slot_new(struct net_conn *conn, struct buf *buf, const struct thrift_form *form,
                                  const struct thrift_message *message)
 {
-    struct net_slot *slot = mem_alloc(sizeof(*slot));
+    struct net_slot *slot = slot_alloc(conn->part);
     if (!slot) {
         buf_unref(buf);
         return NULL;
@@ -58,7 +77,7 @@ void net_slot_end(struct net_slot *slot)
         buf_unref(slot->output.encoded.buf);
         net_payload_drop(&slot->output.payload);
     }
-    mem_free(slot);
+    slot_free(conn->part, slot);
     net_conn_release(conn);
 }
 

@@ -118,6 +118,8 @@ struct net_part {
     struct list large_waiting; /* likewise, in the middle of a large message */
     struct net_conn *large;    /* the one connection that may go on in that case */
     bool large_came;           /* its message is there: the next connection's turn once it is answered */
+    struct list spare_slots;   /* memory of ended calls, for the next ones */
+    int64_t spare_count;
     int64_t inflight, inflight_max;
     int64_t open; /* connections with a socket */
     bool draining, stopped, tail_armed, grace_over;

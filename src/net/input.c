@@ -9,8 +9,7 @@
 #include "base/mem.h"
 
 enum {
-    FIRST_BYTES = 64 * 1024, /* what a declared length is believed at first */
-    FRUGAL_BYTES = 4 * 1024, /* the same, where memory is short */
+    FRUGAL_BYTES = 4 * 1024, /* instead of NET_FIRST_BYTES, where memory is short */
     SMALL_BYTES = 512,       /* least size of a begun message's buffer */
     TAIL_BYTES = 64,         /* an unframed message goes on a little after its last long string */
     DIRECT_BYTES = 4 * 1024, /* less than this missing: read into the scratch, with what follows */
@@ -29,7 +28,7 @@ static size_t max_size_of(size_t a, size_t b)
 
 static size_t first_bytes(const struct net_input *input)
 {
-    return input->frugal ? FRUGAL_BYTES : FIRST_BYTES;
+    return input->frugal ? FRUGAL_BYTES : NET_FIRST_BYTES;
 }
 
 /* The room that a begun message gets that has `have` bytes and needs `need`. */
@@ -74,9 +73,9 @@ ssize_t net_input_read(struct net_input *input, struct io_stream *stream, uint8_
                        size_t scratch_cap, struct bytes *ret_span, bool *ret_full)
 {
     if (!reads_directly(input)) {
-        size_t cap = !input->partial && input->last_size >= NET_LARGE_BYTES
-                         ? min_size(scratch_cap, NET_PEEK_BYTES)
-                         : scratch_cap;
+        /* Where large messages follow each other, their own buffers shall get most of them. */
+        size_t size = input->partial ? input->partial->len : input->last_size;
+        size_t cap = size >= NET_LARGE_BYTES ? min_size(scratch_cap, NET_PEEK_BYTES) : scratch_cap;
         ssize_t count = io_stream_read(stream, scratch, cap);
         *ret_span = bytes_of(scratch, count > 0 ? (size_t)count : 0);
         *ret_full = count > 0 && (size_t)count == cap;

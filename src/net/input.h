@@ -2,7 +2,7 @@
  *
  * Bytes are first read into a scratch buffer that connections of a thread share, so an idle connection holds
  * none. A message that is complete there is copied into a buffer of exactly its size. One that is not
- * complete moves into a buffer of its own (partial), which grows with the bytes received (to 64 KiB at first,
+ * complete moves into a buffer of its own (partial), which grows with the bytes received (to 72 KiB at first,
  * then at most doubling), never to the length that the peer declared; while much of it is missing the stream
  * is read straight into it.
  *
@@ -17,8 +17,10 @@
 
 enum {
     NET_SCRATCH_BYTES = 64 * 1024, /* of a scratch buffer */
-    NET_LARGE_BYTES = 16 * 1024,   /* from here on a message counts as large */
-    NET_PEEK_BYTES = 4 * 1024,     /* read first where a large message is expected */
+    NET_FIRST_BYTES =
+        72 * 1024, /* what a declared length is believed at first: a batch of 64 KiB and its call */
+    NET_LARGE_BYTES = 16 * 1024, /* from here on a message counts as large */
+    NET_PEEK_BYTES = 4 * 1024,   /* read first where a large message is expected */
 };
 
 struct net_input {

@@ -158,8 +158,8 @@ int net_part_new(struct net_server *server, struct shard *shard, struct metrics 
     part->server = server;
     part->shard = shard;
     part->inflight_max = server->config.limits.max_inflight_bytes / server->count;
-    struct list *lists[] = {&part->conns,    &part->receiving, &part->sending,
-                            &part->flushing, &part->waiting,   &part->large_waiting};
+    struct list *lists[] = {&part->conns,   &part->receiving,     &part->sending,    &part->flushing,
+                            &part->waiting, &part->large_waiting, &part->spare_slots};
     for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++)
         list_init(lists[i]);
     list_init(&part->tail.link);
@@ -182,6 +182,9 @@ void net_part_free(struct net_part *part)
 {
     if (!part)
         return;
+    struct list *item;
+    while ((item = list_pop_front(&part->spare_slots)))
+        mem_free(net_slot_of(item));
     mem_free(part->scratch);
     mem_free(part->gather);
     mem_free(part);

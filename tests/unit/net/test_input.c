@@ -75,7 +75,8 @@ static int read_all(struct sent *sent, struct net_input *input, size_t chunk, st
         if (got == CLYMQ_ENOMEM)
             return CLYMQ_ENOMEM;
         assert_true(got > 0);
-        assert_true(net_input_held(input) <= 2 * sizeof(struct buf) + 2 * (stream.at - begin) + 65536 + 5000);
+        assert_true(net_input_held(input) <=
+                    2 * sizeof(struct buf) + 2 * (stream.at - begin) + NET_FIRST_BYTES + 5000);
         struct net_message message;
         while ((error = net_input_take(input, &span, MAX_SIZE, &message)) == 0) {
             assert_true(count < sent->count);
@@ -138,7 +139,7 @@ static void test_declared_length(void **state)
         struct bytes span = bytes_of(starts[i], sizeof(starts[i]));
         struct net_message message;
         assert_int_equal(net_input_take(&input, &span, 16 << 20, &message), CLYMQ_EAGAIN);
-        assert_true(net_input_held(&input) <= 65536 + sizeof(struct buf));
+        assert_true(net_input_held(&input) <= NET_FIRST_BYTES + sizeof(struct buf));
         net_input_clear(&input);
         assert_int_equal(net_input_held(&input), 0);
     }
@@ -154,13 +155,15 @@ static void test_too_big(void **state)
         struct bytes span = bytes_of(out.data, 1000);
         struct net_message message;
         assert_int_equal(net_input_take(&input, &span, 100000, &message), CLYMQ_ETOOBIG);
-        assert_true(net_input_held(&input) <= 65536 + sizeof(struct buf));
+        assert_true(net_input_held(&input) <= NET_FIRST_BYTES + sizeof(struct buf));
         struct thrift_form form;
         struct thrift_message header;
         assert_int_equal(net_input_peek(bytes_of(out.data, 1000), &form, &header), 0);
         assert_int_equal(header.sequence, 99);
         assert_true(bytes_equal(header.method, BYTES_LITERAL("push")));
-        assert_memory_equal(&form, &message_forms[i], sizeof(form));
+        assert_int_equal(form.protocol, message_forms[i].protocol);
+        assert_int_equal(form.envelope, message_forms[i].envelope);
+        assert_int_equal(form.ttheader_sequence, message_forms[i].ttheader_sequence);
         for (size_t len = 0; len < 16; len++)
             if (net_input_peek(bytes_of(out.data, len), &form, &header) != CLYMQ_EAGAIN)
                 assert_true(message_forms[i].protocol == THRIFT_COMPACT && len >= 8);
@@ -214,7 +217,7 @@ static void test_mutated(void **state)
             struct net_message message;
             while ((error = net_input_take(&input, &span, MAX_SIZE, &message)) == 0)
                 buf_unref(message.buf);
-            assert_true(net_input_held(&input) <= 2 * 65536);
+            assert_true(net_input_held(&input) <= 2 * NET_FIRST_BYTES);
         }
         net_input_clear(&input);
         strbuf_free(&out);
