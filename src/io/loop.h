@@ -1,11 +1,12 @@
 /* An event loop: clock, timers, streams, and hand-over to disk workers, behind one vtable.
  *
- * Two implementations: libuv with non-blocking sockets (io/os_loop.c), and the simulated world (io/sim_world.c), where
- * all loops of all simulated processes share one virtual clock and one queue of events.
+ * Two implementations: libuv with non-blocking sockets (io/os_loop.c), and the simulated world
+ * (io/sim_world.c), where all loops of all simulated processes share one virtual clock and one queue of
+ * events.
  *
- * A loop belongs to one thread; all calls are made there, except io_loop_wake and io_loop_stop. Callbacks run on that
- * thread, from inside io_loop_run, never from inside a call that asks for them. Times are nanoseconds of the loop's own
- * monotonic clock, or milliseconds since 1970 where "wall" is said. */
+ * A loop belongs to one thread; all calls are made there, except io_loop_wake and io_loop_stop. Callbacks run
+ * on that thread, from inside io_loop_run, never from inside a call that asks for them. Times are nanoseconds
+ * of the loop's own monotonic clock, or milliseconds since 1970 where "wall" is said. */
 #ifndef CLYMQ_IO_LOOP_H
 #define CLYMQ_IO_LOOP_H
 
@@ -33,8 +34,8 @@ struct io_timer {
     void *ctx;
 };
 
-/* A file operation handed to a disk worker. Owned by the submitter, untouched until done() is called on the loop.
- * Operations on one file may complete in any order. */
+/* A file operation handed to a disk worker. Owned by the submitter, untouched until done() is called on the
+ * loop. Operations on one file may complete in any order. */
 enum io_op_kind { IO_OP_READ, IO_OP_WRITE, IO_OP_SYNC };
 struct io_op {
     enum io_op_kind kind;
@@ -48,8 +49,9 @@ struct io_op {
     struct list link; /* the loop's */
 };
 
-/* Any blocking piece of work for a disk worker: run() on the worker, then done() on the loop. In the simulator run() is
- * called at a simulated instant between the two. run() may use io_fs calls and nothing that belongs to the shard. */
+/* Any blocking piece of work for a disk worker: run() on the worker, then done() on the loop. In the
+ * simulator run() is called at a simulated instant between the two. run() may use io_fs calls and nothing
+ * that belongs to the shard. */
 struct io_work {
     void (*run)(struct io_work *work);
     void (*done)(struct io_work *work);
@@ -59,8 +61,8 @@ struct io_work {
 
 enum io_events { IO_READABLE = 1, IO_WRITABLE = 2 };
 
-/* What a stream's owner gets told. on_ready: the watched events that may be acted on now (level-triggered: told again
- * until acted on or no longer watched). Errors show as IO_READABLE; the next read returns them. */
+/* What a stream's owner gets told. on_ready: the watched events that may be acted on now (level-triggered:
+ * told again until acted on or no longer watched). Errors show as IO_READABLE; the next read returns them. */
 struct io_stream_handler {
     void (*on_ready)(void *ctx, unsigned events);
     void *ctx;
@@ -78,8 +80,9 @@ struct io_loop_ops {
     void (*timer_stop)(struct io_loop *loop, struct io_timer *timer);
     void (*submit)(struct io_loop *loop, struct io_op *op);
     void (*work)(struct io_loop *loop, struct io_work *work);
-    int (*listen)(struct io_loop *loop, const char *address, void (*on_accept)(void *ctx, struct io_socket *socket),
-                  void *ctx, struct io_listener **ret_listener);
+    int (*listen)(struct io_loop *loop, const char *address,
+                  void (*on_accept)(void *ctx, struct io_socket *socket), void *ctx,
+                  struct io_listener **ret_listener);
     void (*listener_close)(struct io_listener *listener);
     int (*listener_address)(struct io_listener *listener, char *out, size_t cap);
     void (*socket_close)(struct io_socket *socket);
@@ -112,15 +115,16 @@ struct io_loop *io_loop_set_current(struct io_loop *loop);
 
 /* An operating-system loop with its own pool of disk_workers threads (1–64). 0 or an error. */
 int io_os_loop_new(unsigned disk_workers, struct io_loop **ret_loop);
-/* Frees a loop that is not running. Its streams, listeners and timers must have been closed; submitted work is waited
- * for, its done() is not called. */
+/* Frees a loop that is not running. Its streams, listeners and timers must have been closed; submitted work
+ * is waited for, its done() is not called. */
 static inline void io_loop_free(struct io_loop *loop)
 {
     if (loop)
         loop->ops->free(loop);
 }
-/* Runs until io_loop_stop. SIGPIPE is blocked on the thread meanwhile, because sendfile(2) cannot be told to raise none;
- * a process need not ignore it. (The simulated loop is run by its world instead and answers CLYMQ_EUNSUPPORTED.) */
+/* Runs until io_loop_stop. SIGPIPE is blocked on the thread meanwhile, because sendfile(2) cannot be told to
+ * raise none; a process need not ignore it. (The simulated loop is run by its world instead and answers
+ * CLYMQ_EUNSUPPORTED.) */
 static inline int io_loop_run(struct io_loop *loop)
 {
     return loop->ops->run(loop);
@@ -140,8 +144,8 @@ static inline void io_loop_on_wake(struct io_loop *loop, void (*on_wake)(void *c
     loop->on_wake = on_wake;
     loop->wake_ctx = ctx;
 }
-/* Called at the end of each round of events, before the loop waits: the place where what arrived together is written
- * together. */
+/* Called at the end of each round of events, before the loop waits: the place where what arrived together is
+ * written together. */
 static inline void io_loop_on_tail(struct io_loop *loop, void (*on_tail)(void *ctx), void *ctx)
 {
     loop->on_tail = on_tail;
@@ -162,7 +166,8 @@ static inline void io_loop_random(struct io_loop *loop, void *out, size_t len)
 {
     loop->ops->random(loop, out, len);
 }
-/* (Re)arms: fire() is called once, delay_ns from now or later. 0 or CLYMQ_ENOMEM (never when re-arming an armed one).*/
+/* (Re)arms: fire() is called once, delay_ns from now or later. 0 or CLYMQ_ENOMEM (never when re-arming an
+ * armed one).*/
 static inline int io_timer_start(struct io_loop *loop, struct io_timer *timer, uint64_t delay_ns)
 {
     return loop->ops->timer_start(loop, timer, delay_ns);
@@ -184,9 +189,9 @@ static inline void io_loop_work(struct io_loop *loop, struct io_work *work)
 {
     loop->ops->work(loop, work);
 }
-/* Listens on "HOST:PORT", "[v6]:PORT" or ":PORT" (all addresses); port 0 = any free one. Each accepted socket is given to
- * on_accept, which owns it. CLYMQ_EBUSY when the port is taken, CLYMQ_EINVAL for a bad address. Out of descriptors:
- * accepting pauses and resumes by itself. */
+/* Listens on "HOST:PORT", "[v6]:PORT" or ":PORT" (all addresses); port 0 = any free one. Each accepted socket
+ * is given to on_accept, which owns it. CLYMQ_EBUSY when the port is taken, CLYMQ_EINVAL for a bad address.
+ * Out of descriptors: accepting pauses and resumes by itself. */
 static inline int io_loop_listen(struct io_loop *loop, const char *address,
                                  void (*on_accept)(void *ctx, struct io_socket *socket), void *ctx,
                                  struct io_listener **ret_listener)
@@ -217,14 +222,16 @@ static inline void io_socket_close(struct io_socket *socket)
 {
     socket->ops->socket_close(socket);
 }
-/* Attaches an accepted socket to a loop. Takes ownership of socket on success. Nothing is watched at first. */
-static inline int io_stream_open(struct io_loop *loop, struct io_socket *socket, struct io_stream_handler handler,
-                                 struct io_stream **ret_stream)
+/* Attaches an accepted socket to a loop. Takes ownership of socket on success. Nothing is watched at first.
+ */
+static inline int io_stream_open(struct io_loop *loop, struct io_socket *socket,
+                                 struct io_stream_handler handler, struct io_stream **ret_stream)
 {
     return loop->ops->stream_open(loop, socket, handler, ret_stream);
 }
-/* Begins to connect to "HOST:PORT" (names are resolved without blocking the loop). The stream can be watched at once;
- * it becomes IO_WRITABLE when connected, or IO_READABLE|IO_WRITABLE when it failed: io_stream_status tells. */
+/* Begins to connect to "HOST:PORT" (names are resolved without blocking the loop). The stream can be watched
+ * at once; it becomes IO_WRITABLE when connected, or IO_READABLE|IO_WRITABLE when it failed: io_stream_status
+ * tells. */
 static inline int io_loop_connect(struct io_loop *loop, const char *address, struct io_stream_handler handler,
                                   struct io_stream **ret_stream)
 {
@@ -251,7 +258,8 @@ static inline ssize_t io_stream_writev(struct io_stream *stream, const struct io
 {
     return stream->ops->stream_writev(stream, parts, count);
 }
-/* Sends from a file without copying through user space. Returns as io_stream_writev; 0 when the file ends at offset. */
+/* Sends from a file without copying through user space. Returns as io_stream_writev; 0 when the file ends at
+ * offset. */
 static inline ssize_t io_stream_send_file(struct io_stream *stream, struct io_file *file, uint64_t offset,
                                           size_t len)
 {

@@ -35,7 +35,9 @@ static struct os_fs *os_fs(struct io_fs *fs)
 /* As error_from_errno, but tells a folder in a file's place apart: io_fs_remove_tree relies on it. */
 static int os_error(void)
 {
-    return errno == EISDIR ? CLYMQ_EINVAL : error_from_errno(errno);
+    int error = errno == EISDIR ? CLYMQ_EINVAL : error_from_errno(errno);
+    assert(error < 0);
+    return error;
 }
 
 static const char *path_or_root(const char *path)

@@ -177,6 +177,7 @@ static struct sim_change *change_new(struct sim_disk *disk, enum sim_change_kind
 /* Applies the change to the durable tree if it fits there; the change is to be freed then. */
 static bool apply(struct sim_disk *disk, struct sim_change *change)
 {
+    assert(change->inode && (change->kind == SIM_RENAME) == (change->to_dir != NULL));
     struct sim_entries *from = &change->dir->durable_entries;
     struct sim_inode *there = find(from, change->name);
     switch (change->kind) {

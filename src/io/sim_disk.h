@@ -51,7 +51,7 @@ struct sim_inode {
     bool locked;
     struct sim_file_content content;             /* of a file */
     struct sim_entries entries, durable_entries; /* of a folder */
-    size_t gains;                                /* journal records that may add an entry to durable_entries */
+    size_t gains; /* journal records that may add an entry to durable_entries */
 };
 
 enum sim_change_kind { SIM_LINK, SIM_UNLINK, SIM_RENAME };
