@@ -10,7 +10,7 @@
 #include "base/mem.h"
 
 /* Deeper trees are not ours; the bound keeps the recursion of io_fs_remove_tree small. */
-enum { TREE_DEPTH_MAX = 32 };
+enum { TREE_DEPTH_MAX = 128 };
 
 void io_fs_free_names(char **names, size_t count)
 {

@@ -33,7 +33,8 @@ static inline void scratch_free(struct scratch *scratch)
         io_fs_free_names(names, count);
     }
     io_os_fs_free(scratch->fs);
-    rmdir(scratch->path);
+    if (rmdir(scratch->path) != 0)
+        abort(); /* something was left */
 }
 
 #endif
