@@ -96,7 +96,7 @@ static void deliver_watches(struct embedded *embedded)
 static void revert_current(struct embedded *embedded)
 {
     for (struct list *item = embedded->current.prev; item != &embedded->current; item = item->prev) {
-        struct request *request = CONTAINER_OF(item, struct request, link);
+        struct meta_request *request = CONTAINER_OF(item, struct meta_request, link);
         if (request->undo)
             tree_revert(embedded->tree, request->undo);
         request->undo = NULL;
@@ -122,7 +122,7 @@ static void finish_current(struct embedded *embedded, int error)
         revert_current(embedded);
     else
         LIST_FOR_EACH(item, &embedded->current) {
-            struct request *request = CONTAINER_OF(item, struct request, link);
+            struct meta_request *request = CONTAINER_OF(item, struct meta_request, link);
             if (request->undo)
                 tree_commit(embedded->tree, request->undo, note_change, embedded);
             request->undo = NULL;
@@ -132,12 +132,12 @@ static void finish_current(struct embedded *embedded, int error)
     deliver_watches(embedded);
     struct list *item;
     while ((item = list_pop_front(&embedded->current))) {
-        struct request *request = CONTAINER_OF(item, struct request, link);
+        struct meta_request *request = CONTAINER_OF(item, struct meta_request, link);
         if (embedded->closed)
-            request_answer(request, CLYMQ_ESHUTDOWN, -1);
+            meta_request_answer(request, CLYMQ_ESHUTDOWN, -1);
         else
-            request_answer(request, error ? error : request->error, error ? -1 : request->failed_op);
-        request_free(request);
+            meta_request_answer(request, error ? error : request->error, error ? -1 : request->failed_op);
+        meta_request_free(request);
     }
     embedded_leave(embedded);
 }
@@ -172,7 +172,7 @@ static int pass_gather(struct embedded *embedded, struct pass *pass)
 {
     size_t most = 0;
     LIST_FOR_EACH(item, &embedded->current) {
-        const struct request *request = CONTAINER_OF(item, struct request, link);
+        const struct meta_request *request = CONTAINER_OF(item, struct meta_request, link);
         most += request->undo ? request->undo->count : 0;
     }
     pass->writes = mem_calloc(most, sizeof(*pass->writes));
@@ -180,7 +180,7 @@ static int pass_gather(struct embedded *embedded, struct pass *pass)
         return CLYMQ_ENOMEM;
     for (int round = 0; round < 2; round++)
         LIST_FOR_EACH(item, &embedded->current) {
-            const struct request *request = CONTAINER_OF(item, struct request, link);
+            const struct meta_request *request = CONTAINER_OF(item, struct meta_request, link);
             for (size_t i = 0; request->undo && i < request->undo->count; i++) {
                 struct tree_node *node = request->undo->changes[i].node;
                 if (round == 0 && !node->marked)
@@ -221,7 +221,7 @@ static bool gather_current(struct embedded *embedded)
 {
     bool changes = false;
     for (int count = 0; count < PASS_REQUESTS_MAX && !list_empty(&embedded->queue); count++) {
-        struct request *request = CONTAINER_OF(embedded->queue.next, struct request, link);
+        struct meta_request *request = CONTAINER_OF(embedded->queue.next, struct meta_request, link);
         if (request->kind != REQUEST_TRANSACT)
             break;
         list_remove(&request->link);
@@ -243,14 +243,14 @@ static void embedded_process(struct embedded *embedded)
 {
     embedded_enter(embedded);
     while (!embedded->closed && !embedded->pass && !list_empty(&embedded->queue)) {
-        struct request *request = CONTAINER_OF(embedded->queue.next, struct request, link);
+        struct meta_request *request = CONTAINER_OF(embedded->queue.next, struct meta_request, link);
         if (embedded->lost || request->kind != REQUEST_TRANSACT) {
             list_remove(&request->link);
             if (embedded->lost)
-                request_answer(request, embedded->lost, -1);
+                meta_request_answer(request, embedded->lost, -1);
             else
-                request_read(request, embedded->tree, &embedded->watches);
-            request_free(request);
+                meta_request_read(request, embedded->tree, &embedded->watches);
+            meta_request_free(request);
             continue;
         }
         int error = 0;
@@ -266,11 +266,11 @@ static void embedded_at_tail(struct shard_tail *tail)
     embedded_process(tail->ctx);
 }
 
-static void embedded_enqueue(struct embedded *embedded, struct request *request, meta_callback done,
+static void embedded_enqueue(struct embedded *embedded, struct meta_request *request, meta_callback done,
                              void *ctx)
 {
     if (!request) {
-        request_refuse(done, ctx);
+        meta_request_refuse(done, ctx);
         return;
     }
     assert(!embedded->closed);
@@ -282,28 +282,28 @@ static void embedded_enqueue(struct embedded *embedded, struct request *request,
 static void embedded_transact(struct meta *meta, const struct meta_op *ops, size_t count, meta_callback done,
                               void *ctx)
 {
-    embedded_enqueue((struct embedded *)meta, request_new_transact(ops, count, done, ctx), done, ctx);
+    embedded_enqueue((struct embedded *)meta, meta_request_new_transact(ops, count, done, ctx), done, ctx);
 }
 
 static void embedded_get(struct meta *meta, const char *path, bool watch, meta_callback done, void *ctx)
 {
-    embedded_enqueue((struct embedded *)meta, request_new_read(REQUEST_GET, path, watch, done, ctx), done,
-                     ctx);
+    embedded_enqueue((struct embedded *)meta, meta_request_new_read(REQUEST_GET, path, watch, done, ctx),
+                     done, ctx);
 }
 
 static void embedded_list(struct meta *meta, const char *path, bool watch, meta_callback done, void *ctx)
 {
-    embedded_enqueue((struct embedded *)meta, request_new_read(REQUEST_LIST, path, watch, done, ctx), done,
-                     ctx);
+    embedded_enqueue((struct embedded *)meta, meta_request_new_read(REQUEST_LIST, path, watch, done, ctx),
+                     done, ctx);
 }
 
 static void answer_shutdown(struct list *requests)
 {
     struct list *item;
     while ((item = list_pop_front(requests))) {
-        struct request *request = CONTAINER_OF(item, struct request, link);
-        request_answer(request, CLYMQ_ESHUTDOWN, -1);
-        request_free(request);
+        struct meta_request *request = CONTAINER_OF(item, struct meta_request, link);
+        meta_request_answer(request, CLYMQ_ESHUTDOWN, -1);
+        meta_request_free(request);
     }
 }
 

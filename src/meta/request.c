@@ -9,9 +9,10 @@
 /* More would not fit into one message to ZooKeeper either (its limit is 1 MiB). */
 static const size_t TRANSACTION_BYTES_MAX = (size_t)16 << 20;
 
-static struct request *request_new(enum request_kind kind, size_t bytes, meta_callback done, void *ctx)
+static struct meta_request *request_new(enum meta_request_kind kind, size_t bytes, meta_callback done,
+                                        void *ctx)
 {
-    struct request *request = mem_zalloc(sizeof(*request) + bytes);
+    struct meta_request *request = mem_zalloc(sizeof(*request) + bytes);
     if (!request)
         return NULL;
     list_init(&request->link);
@@ -22,7 +23,8 @@ static struct request *request_new(enum request_kind kind, size_t bytes, meta_ca
     return request;
 }
 
-struct request *request_new_transact(const struct meta_op *ops, size_t count, meta_callback done, void *ctx)
+struct meta_request *meta_request_new_transact(const struct meta_op *ops, size_t count, meta_callback done,
+                                               void *ctx)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < count && bytes <= TRANSACTION_BYTES_MAX; i++) {
@@ -31,12 +33,12 @@ struct request *request_new_transact(const struct meta_op *ops, size_t count, me
             bytes += ops[i].value.len;
     }
     if (count > SIZE_MAX / 2 / sizeof(*ops) || bytes > TRANSACTION_BYTES_MAX) {
-        struct request *refused = request_new(REQUEST_TRANSACT, 0, done, ctx);
+        struct meta_request *refused = request_new(REQUEST_TRANSACT, 0, done, ctx);
         if (refused)
             refused->error = CLYMQ_ETOOBIG;
         return refused;
     }
-    struct request *request = request_new(REQUEST_TRANSACT, count * sizeof(*ops) + bytes, done, ctx);
+    struct meta_request *request = request_new(REQUEST_TRANSACT, count * sizeof(*ops) + bytes, done, ctx);
     if (!request)
         return NULL;
     request->op_count = count;
@@ -57,11 +59,11 @@ struct request *request_new_transact(const struct meta_op *ops, size_t count, me
     return request;
 }
 
-struct request *request_new_read(enum request_kind kind, const char *path, bool watch, meta_callback done,
-                                 void *ctx)
+struct meta_request *meta_request_new_read(enum meta_request_kind kind, const char *path, bool watch,
+                                           meta_callback done, void *ctx)
 {
     size_t len = strlen(path);
-    struct request *request = request_new(kind, len + 1, done, ctx);
+    struct meta_request *request = request_new(kind, len + 1, done, ctx);
     if (!request)
         return NULL;
     request->watch = watch;
@@ -69,20 +71,20 @@ struct request *request_new_read(enum request_kind kind, const char *path, bool 
     return request;
 }
 
-void request_free(struct request *request)
+void meta_request_free(struct meta_request *request)
 {
     if (request)
         mem_free(request->snapshot);
     mem_free(request);
 }
 
-void request_answer(const struct request *request, int error, int failed_op)
+void meta_request_answer(const struct meta_request *request, int error, int failed_op)
 {
     request->done(request->ctx, &(struct meta_result){.error = error, .failed_op = failed_op});
 }
 
 /* Sets the watch and reads; *ret_names is what result->children points to. */
-static void read_tree(const struct request *request, const struct tree *tree, struct watch_set *watches,
+static void read_tree(const struct meta_request *request, const struct tree *tree, struct watch_set *watches,
                       struct meta_result *result, struct bytes **ret_names)
 {
     struct bytes path = bytes_of_text(request->path);
@@ -106,7 +108,7 @@ static void read_tree(const struct request *request, const struct tree *tree, st
         (struct meta_node){bytes_of(node->value, node->value_len), node->version, node->session != 0};
 }
 
-void request_read(const struct request *request, const struct tree *tree, struct watch_set *watches)
+void meta_request_read(const struct meta_request *request, const struct tree *tree, struct watch_set *watches)
 {
     struct meta_result result = {0};
     struct bytes *names = NULL;
@@ -116,7 +118,7 @@ void request_read(const struct request *request, const struct tree *tree, struct
 }
 
 /* One allocation: the result, the names' views, then all bytes. */
-void request_snapshot(struct request *request, const struct tree *tree, struct watch_set *watches)
+void meta_request_snapshot(struct meta_request *request, const struct tree *tree, struct watch_set *watches)
 {
     struct meta_result result = {0};
     struct bytes *names MEM_CLEANUP = NULL;
@@ -145,15 +147,15 @@ void request_snapshot(struct request *request, const struct tree *tree, struct w
     *request->snapshot = result;
 }
 
-void request_answer_snapshot(const struct request *request)
+void meta_request_answer_snapshot(const struct meta_request *request)
 {
     if (request->snapshot && !request->error)
         request->done(request->ctx, request->snapshot);
     else
-        request_answer(request, request->error, request->failed_op);
+        meta_request_answer(request, request->error, request->failed_op);
 }
 
-void request_refuse(meta_callback done, void *ctx)
+void meta_request_refuse(meta_callback done, void *ctx)
 {
     done(ctx, &(struct meta_result){.error = CLYMQ_ENOMEM, .failed_op = -1});
 }

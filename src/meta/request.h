@@ -7,11 +7,11 @@
 #include "meta/tree.h"
 #include "meta/watch.h"
 
-enum request_kind { REQUEST_TRANSACT, REQUEST_GET, REQUEST_LIST };
+enum meta_request_kind { REQUEST_TRANSACT, REQUEST_GET, REQUEST_LIST };
 
-struct request {
+struct meta_request {
     struct list link;
-    enum request_kind kind;
+    enum meta_request_kind kind;
     bool watch;
     meta_callback done;
     void *ctx;
@@ -27,19 +27,21 @@ struct request {
 };
 
 /* Copies everything. NULL: out of memory. A transaction that is too long is remembered as failed. */
-struct request *request_new_transact(const struct meta_op *ops, size_t count, meta_callback done, void *ctx);
-struct request *request_new_read(enum request_kind kind, const char *path, bool watch, meta_callback done,
-                                 void *ctx);
-void request_free(struct request *request); /* NULL is allowed */
+struct meta_request *meta_request_new_transact(const struct meta_op *ops, size_t count, meta_callback done,
+                                               void *ctx);
+struct meta_request *meta_request_new_read(enum meta_request_kind kind, const char *path, bool watch,
+                                           meta_callback done, void *ctx);
+void meta_request_free(struct meta_request *request); /* NULL is allowed */
 /* Calls the callback with an error and no result. */
-void request_answer(const struct request *request, int error, int failed_op);
+void meta_request_answer(const struct meta_request *request, int error, int failed_op);
 /* GET and LIST: sets the watch, reads the tree and calls the callback. */
-void request_read(const struct request *request, const struct tree *tree, struct watch_set *watches);
+void meta_request_read(const struct meta_request *request, const struct tree *tree,
+                       struct watch_set *watches);
 /* GET and LIST in two steps: copies the outcome (or sets error), and answers with it later (any kind of
  * request). */
-void request_snapshot(struct request *request, const struct tree *tree, struct watch_set *watches);
-void request_answer_snapshot(const struct request *request);
+void meta_request_snapshot(struct meta_request *request, const struct tree *tree, struct watch_set *watches);
+void meta_request_answer_snapshot(const struct meta_request *request);
 /* A request for which there is no memory to queue it: answered at once. */
-void request_refuse(meta_callback done, void *ctx);
+void meta_request_refuse(meta_callback done, void *ctx);
 
 #endif

@@ -84,17 +84,17 @@ static uint64_t later_ns(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-static struct request *first_request(struct list *requests)
+static struct meta_request *first_request(struct list *requests)
 {
-    return list_empty(requests) ? NULL : CONTAINER_OF(requests->next, struct request, link);
+    return list_empty(requests) ? NULL : CONTAINER_OF(requests->next, struct meta_request, link);
 }
 
 /* Arms the timer for whatever comes first. 0 or CLYMQ_ENOMEM. */
 static int session_arm(struct session *session)
 {
     uint64_t due_ns = UINT64_MAX;
-    const struct request *travelling = first_request(&session->travelling);
-    const struct request *answered = first_request(&session->answered);
+    const struct meta_request *travelling = first_request(&session->travelling);
+    const struct meta_request *answered = first_request(&session->answered);
     if (travelling)
         due_ns = travelling->due_ns;
     if (answered && answered->due_ns < due_ns)
@@ -131,7 +131,7 @@ static void store_plan_events(struct sim_meta_store *store)
     }
 }
 
-static void session_apply(struct session *session, struct request *request)
+static void session_apply(struct session *session, struct meta_request *request)
 {
     struct sim_meta_store *store = session->store;
     if (request->error || session->lost) {
@@ -139,7 +139,7 @@ static void session_apply(struct session *session, struct request *request)
         return;
     }
     if (request->kind != REQUEST_TRANSACT) {
-        request_snapshot(request, store->tree, &session->watches);
+        meta_request_snapshot(request, store->tree, &session->watches);
         return;
     }
     if (store->faults.transact_error && rng_chance(&store->rng, store->faults.transact_error_ppm, 1000000)) {
@@ -192,7 +192,7 @@ static void session_tell_events(struct session *session)
 static void session_work(struct session *session, uint64_t now_ns)
 {
     session->depth++;
-    struct request *request;
+    struct meta_request *request;
     while ((request = first_request(&session->travelling)) && request->due_ns <= now_ns) {
         list_remove(&request->link);
         uint64_t back_ns = request->due_ns + draw_delay_ns(session) / 2;
@@ -206,8 +206,8 @@ static void session_work(struct session *session, uint64_t now_ns)
         session_tell_events(session);
     while (!session->closed && (request = first_request(&session->answered)) && request->due_ns <= now_ns) {
         list_remove(&request->link);
-        request_answer_snapshot(request);
-        request_free(request);
+        meta_request_answer_snapshot(request);
+        meta_request_free(request);
     }
     if (!session->closed && session_arm(session)) {
         session->depth--;
@@ -223,10 +223,11 @@ static void session_fire(struct io_timer *timer)
     session_work(session, io_loop_now_ns(session->shard->loop));
 }
 
-static void session_enqueue(struct session *session, struct request *request, meta_callback done, void *ctx)
+static void session_enqueue(struct session *session, struct meta_request *request, meta_callback done,
+                            void *ctx)
 {
     if (!request) {
-        request_refuse(done, ctx);
+        meta_request_refuse(done, ctx);
         return;
     }
     assert(!session->closed);
@@ -236,25 +237,26 @@ static void session_enqueue(struct session *session, struct request *request, me
     list_push_back(&session->travelling, &request->link);
     if (session_arm(session)) {
         list_remove(&request->link);
-        request_free(request);
-        request_refuse(done, ctx);
+        meta_request_free(request);
+        meta_request_refuse(done, ctx);
     }
 }
 
 static void session_transact(struct meta *meta, const struct meta_op *ops, size_t count, meta_callback done,
                              void *ctx)
 {
-    session_enqueue((struct session *)meta, request_new_transact(ops, count, done, ctx), done, ctx);
+    session_enqueue((struct session *)meta, meta_request_new_transact(ops, count, done, ctx), done, ctx);
 }
 
 static void session_get(struct meta *meta, const char *path, bool watch, meta_callback done, void *ctx)
 {
-    session_enqueue((struct session *)meta, request_new_read(REQUEST_GET, path, watch, done, ctx), done, ctx);
+    session_enqueue((struct session *)meta, meta_request_new_read(REQUEST_GET, path, watch, done, ctx), done,
+                    ctx);
 }
 
 static void session_list(struct meta *meta, const char *path, bool watch, meta_callback done, void *ctx)
 {
-    session_enqueue((struct session *)meta, request_new_read(REQUEST_LIST, path, watch, done, ctx), done,
+    session_enqueue((struct session *)meta, meta_request_new_read(REQUEST_LIST, path, watch, done, ctx), done,
                     ctx);
 }
 
@@ -269,7 +271,7 @@ static void session_end(struct session *session)
         travelling++;
     size_t arriving = rng_below(&store->rng, travelling + 1);
     LIST_FOR_EACH(item, &session->travelling) {
-        struct request *request = CONTAINER_OF(item, struct request, link);
+        struct meta_request *request = CONTAINER_OF(item, struct meta_request, link);
         if (arriving-- == 0)
             break;
         if (request->kind == REQUEST_TRANSACT)
@@ -284,10 +286,10 @@ static void drop_requests(struct list *requests, bool answer)
 {
     struct list *item;
     while ((item = list_pop_front(requests))) {
-        struct request *request = CONTAINER_OF(item, struct request, link);
+        struct meta_request *request = CONTAINER_OF(item, struct meta_request, link);
         if (answer)
-            request_answer(request, CLYMQ_ESHUTDOWN, -1);
-        request_free(request);
+            meta_request_answer(request, CLYMQ_ESHUTDOWN, -1);
+        meta_request_free(request);
     }
 }
 
@@ -355,7 +357,7 @@ void sim_meta_lose_session(struct sim_meta_store *store, struct meta *meta)
     session->lost = CLYMQ_ESESSION;
     watch_clear(&session->watches);
     LIST_FOR_EACH(item, &session->answered)
-        CONTAINER_OF(item, struct request, link)->error = CLYMQ_ESESSION;
+        CONTAINER_OF(item, struct meta_request, link)->error = CLYMQ_ESESSION;
     session->event_due_ns = io_loop_now_ns(session->shard->loop) + 1;
     (void)session_arm(session);
 }
