@@ -138,12 +138,14 @@ static int reader_begin_batch(struct consumer_reader *reader)
 static int reader_next(struct consumer_reader *reader)
 {
     for (;;) {
+        if (!reader->in_batch) {
+            int begun = reader_begin_batch(reader);
+            if (begun)
+                return begun;
+        }
         struct batch_record record;
-        int error =
-            reader->in_batch ? batch_reader_next(&reader->batch, &record) : reader_begin_batch(reader);
-        if (!error && !reader->in_batch)
-            continue;
-        if (error == CLYMQ_ENOENT && reader->in_batch) {
+        int error = batch_reader_next(&reader->batch, &record);
+        if (error == CLYMQ_ENOENT) {
             batch_reader_end(&reader->batch);
             reader->in_batch = false;
             continue;
