@@ -122,8 +122,7 @@ static int topic_get(struct accumulator *accumulator, const char *name, struct a
     return 0;
 }
 
-static struct accumulator_partition *choose_partition(struct accumulator *accumulator,
-                                                      struct accumulator_topic *topic, struct bytes key)
+static struct accumulator_partition *choose_partition(struct accumulator_topic *topic, struct bytes key)
 {
     if (topic->count == 0)
         return &topic->limbo;
@@ -136,7 +135,7 @@ static struct accumulator_partition *choose_partition(struct accumulator *accumu
 
 static size_t batch_memory(const struct accumulator_batch *batch)
 {
-    size_t bytes = sizeof(*batch) + (size_t)batch->opaque_cap * sizeof(void *);
+    size_t bytes = sizeof(*batch) + (size_t)(batch->opaque_cap + batch->target_cap) * sizeof(void *);
     if (batch->builder.buf)
         bytes += sizeof(struct buf) + batch->builder.buf->cap;
     if (batch->data)
@@ -157,6 +156,7 @@ static void batch_free(struct accumulator_batch *batch)
     batch_builder_free(&batch->builder);
     buf_unref(batch->data);
     mem_free(batch->opaques);
+    mem_free(batch->targets);
     mem_free(batch);
 }
 
@@ -252,7 +252,8 @@ struct record {
     const struct batch_header_input *headers;
     int header_count;
     void *opaque;
-    size_t size; /* bound of its encoded size */
+    struct accumulator_partition *target; /* in limbo: where to; NULL = by the key */
+    size_t size;                          /* bound of its encoded size */
 };
 
 bool accumulator_has_room(const struct accumulator *accumulator, size_t bytes)
@@ -275,7 +276,9 @@ static size_t record_memory(const struct accumulator *accumulator,
         if (buf->cap - buf->len < record->size)
             need = (buf->cap > record->size ? buf->cap : record->size) + record->size;
         if (accumulator->keep_opaques && open->count == open->opaque_cap)
-            need += (size_t)(open->opaque_cap + 64) * sizeof(void *);
+            need += (size_t)(open->opaque_cap + 16) * sizeof(void *);
+        if (!partition->name && open->count == open->target_cap)
+            need += (size_t)(open->target_cap + 16) * sizeof(void *);
         return need;
     }
     size_t guess = partition->last_size ? partition->last_size + partition->last_size / 8 : FIRST_GUESS;
@@ -285,23 +288,36 @@ static size_t record_memory(const struct accumulator *accumulator,
     return sizeof(struct accumulator_batch) + sizeof(struct buf) + BATCH_HEADER_SIZE + *ret_new;
 }
 
+/* Room for one more pointer in an array that grows with the batch. */
+static int pointers_reserve(void ***pointers, int *cap, int count)
+{
+    if (count < *cap)
+        return 0;
+    int more = *cap * 2 + 16;
+    void **grown = mem_realloc(*pointers, (size_t)more * sizeof(*grown));
+    if (!grown)
+        return CLYMQ_ENOMEM;
+    *pointers = grown;
+    *cap = more;
+    return 0;
+}
+
 static int batch_add(struct accumulator *accumulator, struct accumulator_batch *batch,
                      const struct record *record)
 {
-    if (accumulator->keep_opaques && batch->count == batch->opaque_cap) {
-        int cap = batch->opaque_cap * 2 + 16;
-        void **grown = mem_realloc(batch->opaques, (size_t)cap * sizeof(*grown));
-        if (!grown)
-            return CLYMQ_ENOMEM;
-        batch->opaques = grown;
-        batch->opaque_cap = cap;
-    }
+    bool limbo = !batch->partition->name;
+    if (accumulator->keep_opaques && pointers_reserve(&batch->opaques, &batch->opaque_cap, batch->count) != 0)
+        return CLYMQ_ENOMEM;
+    if (limbo && pointers_reserve((void ***)&batch->targets, &batch->target_cap, batch->count) != 0)
+        return CLYMQ_ENOMEM;
     int error = batch_builder_add(&batch->builder, record->timestamp_ms, record->key, record->value,
                                   record->headers, record->header_count);
     if (error)
         return error;
     if (accumulator->keep_opaques)
         batch->opaques[batch->count] = record->opaque;
+    if (limbo)
+        batch->targets[batch->count] = record->target;
     batch->count++;
     accumulator->messages++;
     return 0;
@@ -394,8 +410,11 @@ static int message_add(struct accumulator *accumulator, const clymq_message *mes
         error = partition_get(topic, message->partition, &partition);
         if (error)
             return error;
+        record.target = partition;
+        if (topic->count == 0)
+            partition = &topic->limbo;
     } else {
-        partition = choose_partition(accumulator, topic, record.key);
+        partition = choose_partition(topic, record.key);
     }
     error = partition_add(accumulator, partition, &record, true, ret_notice);
     if (error || !waiter)
@@ -521,7 +540,9 @@ static int deal_batch(struct accumulator *accumulator, struct accumulator_topic 
         if (error)
             break;
         record.opaque = limbo->opaques ? limbo->opaques[index] : NULL;
-        struct accumulator_partition *partition = choose_partition(accumulator, topic, record.key);
+        struct accumulator_partition *partition = limbo->targets[index];
+        if (!partition)
+            partition = choose_partition(topic, record.key);
         bool notice;
         error = partition_add(accumulator, partition, &record, false, &notice);
         mem_free(headers);

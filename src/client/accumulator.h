@@ -29,6 +29,8 @@ struct accumulator_batch {
     size_t charged; /* bytes counted against buffer_bytes */
     void **opaques; /* of each message, where deliveries are told */
     int opaque_cap;
+    struct accumulator_partition **targets; /* of each message in limbo; NULL = by its key */
+    int target_cap;
     struct list waiters; /* struct accumulator_waiter */
     /* The sender's. */
     uint64_t opened_ns; /* when the loop's thread noticed it; 0 = not yet */
@@ -36,10 +38,11 @@ struct accumulator_batch {
     int32_t sequence;
     bool calling; /* a call with it has no answer yet */
     bool closed;
-    bool settled;    /* told; freed when the call comes back */
-    bool uncertain;  /* an earlier attempt may have stored it */
-    bool unsure;     /* so may the last one */
-    uint8_t outcome; /* enum sender_outcome */
+    bool settled;     /* told; freed when the call comes back */
+    bool uncertain;   /* an earlier attempt may have stored it */
+    bool asked_again; /* refused as out of order although in doubt: sent once more, alone */
+    bool unsure;      /* so may the last one */
+    uint8_t outcome;  /* enum sender_outcome */
     int error;
     int64_t base_offset;
 };

@@ -64,7 +64,7 @@ struct core_consumer {
     struct core_consumer_config config;
     struct list partitions; /* changed under the lock */
     size_t partition_count;
-    struct io_timer kick_timer;
+    struct io_timer tick;
     unsigned slot;
     bool freeing;
     struct consumer_reader reader;

@@ -14,6 +14,7 @@
 enum {
     LINKS = 16,
     FETCH_LEAST = 16384,
+    TICK_MS = 1000,
     IDLE_FIRST_MS = 2, /* pause after an empty answer that did not wait */
 };
 
@@ -460,9 +461,13 @@ void core_consumer_kick(struct core_consumer *consumer)
     }
 }
 
-static void consumer_timer(struct io_timer *timer)
+/* Armed all the time, so that a kick never lacks memory for its timer; and once a second it makes good what
+ * other timers could not be started for. */
+static void consumer_tick(struct io_timer *timer)
 {
-    core_consumer_kick(timer->ctx);
+    struct core_consumer *consumer = timer->ctx;
+    (void)io_timer_start(consumer->core->loop, &consumer->tick, IO_MS(TICK_MS)); /* in the place just left */
+    core_consumer_kick(consumer);
 }
 
 void consumer_signal(struct core_consumer *consumer)
@@ -472,8 +477,8 @@ void consumer_signal(struct core_consumer *consumer)
     consumer->signalled = true;
     if (consumer->config.wake)
         consumer->config.wake(consumer->config.ctx);
-    else if (io_timer_start(consumer->core->loop, &consumer->kick_timer, 0) != 0)
-        consumer->signalled = false;
+    else
+        (void)io_timer_start(consumer->core->loop, &consumer->tick, 0); /* armed already: cannot fail */
 }
 
 int core_consumer_new(struct core *core, const struct core_consumer_config *config,
@@ -488,7 +493,12 @@ int core_consumer_new(struct core *core, const struct core_consumer_config *conf
         return CLYMQ_ENOMEM;
     consumer->core = core;
     consumer->config = *config;
-    consumer->kick_timer = (struct io_timer){.fire = consumer_timer, .ctx = consumer};
+    consumer->tick = (struct io_timer){.fire = consumer_tick, .ctx = consumer};
+    int error = io_timer_start(core->loop, &consumer->tick, IO_MS(TICK_MS));
+    if (error) {
+        mem_free(consumer);
+        return error;
+    }
     consumer->slot = core_slots_take(core, LINKS);
     list_init(&consumer->partitions);
     list_init(&consumer->starving);
@@ -502,7 +512,7 @@ void core_consumer_free(struct core_consumer *consumer)
     if (!consumer)
         return;
     consumer->freeing = true;
-    io_timer_stop(consumer->core->loop, &consumer->kick_timer);
+    io_timer_stop(consumer->core->loop, &consumer->tick);
     core_slots_drop(consumer->core, consumer->slot, LINKS);
     consumer_reader_end(consumer);
     struct list *at;

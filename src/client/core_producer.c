@@ -9,6 +9,7 @@ enum {
     DELIVERY_HEADERS = 16,
     RECORDS_MAX = 1 << 30, /* of a batch of our own, inflated to be told */
     RETRY_NOTICE_MS = 100, /* after memory ran out */
+    TICK_MS = 1000,
 };
 
 void core_producer_config_defaults(struct core_producer_config *config)
@@ -145,8 +146,8 @@ static void producer_signal(struct core_producer *producer)
     producer->signalled = true;
     if (producer->config.wake)
         producer->config.wake(producer->config.ctx);
-    else if (io_timer_start(producer->core->loop, &producer->kick_timer, 0) != 0)
-        producer->signalled = false;
+    else
+        (void)io_timer_start(producer->core->loop, &producer->tick, 0); /* armed already: cannot fail */
 }
 
 static struct accumulator_batch *lingering_at(struct list *link)
@@ -270,9 +271,23 @@ void core_producer_kick(struct core_producer *producer)
                              next_ns > now_ns ? next_ns - now_ns : 0);
 }
 
-static void producer_timer(struct io_timer *timer)
+static void producer_linger(struct io_timer *timer)
 {
     core_producer_kick(timer->ctx);
+}
+
+/* Armed all the time, so that a kick never lacks memory for its timer; and once a second it makes good what
+ * other timers could not be started for. */
+static void producer_tick(struct io_timer *timer)
+{
+    struct core_producer *producer = timer->ctx;
+    (void)io_timer_start(producer->core->loop, &producer->tick, IO_MS(TICK_MS)); /* in the place just left */
+    core_producer_kick(producer);
+    LIST_FOR_EACH(at, &producer->topics) {
+        struct producer_topic *topic = CONTAINER_OF(at, struct producer_topic, link);
+        LIST_FOR_EACH(each, &topic->senders)
+            sender_tick(CONTAINER_OF(each, struct core_sender, link));
+    }
 }
 
 /* ---- under the lock ---- */
@@ -343,15 +358,18 @@ int core_producer_new(struct core *core, const struct core_producer_config *conf
     producer->config = *config;
     list_init(&producer->lingering);
     list_init(&producer->topics);
-    producer->linger_timer = (struct io_timer){.fire = producer_timer, .ctx = producer};
-    producer->kick_timer = (struct io_timer){.fire = producer_timer, .ctx = producer};
+    producer->linger_timer = (struct io_timer){.fire = producer_linger, .ctx = producer};
+    producer->tick = (struct io_timer){.fire = producer_tick, .ctx = producer};
     producer->accumulator.batch_bytes = (size_t)config->batch_bytes;
     producer->accumulator.buffer_bytes = (size_t)config->buffer_bytes;
     /* A batch travels inside a call, whose other fields take less than a kilobyte. */
     producer->accumulator.max_message_bytes = (size_t)core->config.max_message_bytes - 1024;
     producer->accumulator.keep_opaques = config->on_delivery != NULL;
     error = accumulator_init(&producer->accumulator, rng_next(&core->rng));
+    if (!error)
+        error = io_timer_start(core->loop, &producer->tick, IO_MS(TICK_MS));
     if (error) {
+        accumulator_end(&producer->accumulator);
         mem_free(producer);
         return error;
     }
@@ -367,7 +385,7 @@ void core_producer_free(struct core_producer *producer)
         return;
     producer->freeing = true;
     io_timer_stop(producer->core->loop, &producer->linger_timer);
-    io_timer_stop(producer->core->loop, &producer->kick_timer);
+    io_timer_stop(producer->core->loop, &producer->tick);
     core_slots_drop(producer->core, producer->slot, 1);
     LIST_FOR_EACH_SAFE(at, &producer->topics)
         producer_topic_free(CONTAINER_OF(at, struct producer_topic, link));

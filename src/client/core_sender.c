@@ -169,6 +169,13 @@ static bool sender_judge(struct core_sender *sender, struct accumulator_batch *b
             return waiting;
         }
         sender->is_stale |= error == CLYMQ_EFENCED;
+        if (batch->uncertain && !batch->asked_again) {
+            /* It may have come before the one in front of it: the answer counts when it is sent as the first.
+             */
+            batch->asked_again = true;
+            batch->outcome = OUTCOME_NONE;
+            return true;
+        }
         if (batch->uncertain) {
             batch_fail(batch, CLYMQ_EUNCERTAIN);
             return false;
@@ -221,7 +228,7 @@ static void sender_resolve(struct core_sender *sender)
     core_topic_refresh(sender->topic->topic);
     if (io_timer_start(sender->producer->core->loop, &sender->retry,
                        core_backoff_ns(sender->producer->core, sender->attempts)) != 0)
-        sender->recovering = false; /* no memory for a pause: the next kick goes on */
+        sender->recovering = false; /* no memory for a pause: the next tick goes on */
 }
 
 static void sender_answered(void *ctx, const struct net_answer *answer)
@@ -236,7 +243,7 @@ static void sender_answered(void *ctx, const struct net_answer *answer)
     int error = core_answer_error(RPC_METHOD_PUSH_BATCH, answer, &sentence);
     /* A call that was not understood was not acted on. */
     bool definite = error_is_definite(error) || answer->exception_type == THRIFT_UNKNOWN_METHOD ||
-                    answer->exception_type == THRIFT_PROTOCOL_ERROR;
+                    answer->exception_type == THRIFT_PROTOCOL_ERROR || !answer->sent;
     if (producer->freeing) {
         batch->unsure |= error && !definite;
         if (batch->settled)
@@ -440,6 +447,7 @@ void sender_pump(struct core_sender *sender)
         sender_take_due(sender);
     if (!head && list_empty(&sender->queue))
         return;
+    sender_arm_deadline(sender);
     if (!sender_choose_leader(sender))
         return;
     if (sender->hole && head && sender->outstanding == 0 && head->outcome == OUTCOME_NONE && !head->uncertain)
@@ -537,6 +545,13 @@ void sender_fail(struct core_sender *sender, int error)
         io_timer_stop(sender->producer->core->loop, &sender->retry);
     }
     sender_arm_deadline(sender);
+}
+
+void sender_tick(struct core_sender *sender)
+{
+    sender_arm_deadline(sender);
+    if (!io_timer_armed(&sender->retry))
+        sender_retry(&sender->retry);
 }
 
 /* ---- life ---- */

@@ -20,7 +20,7 @@ struct core_producer {
     bool signalled;                 /* under the lock: a kick is on its way */
     struct list lingering;          /* under the lock: open batches that were noticed, oldest first */
     struct list topics;             /* struct producer_topic */
-    struct io_timer linger_timer, kick_timer;
+    struct io_timer linger_timer, tick;
     unsigned slot;
     int64_t producer_id;
     bool freeing;
@@ -94,6 +94,8 @@ void sender_pump(struct core_sender *sender);
 void sender_fail(struct core_sender *sender, int error);
 /* (Re)arms the timer of the oldest batch's delivery time-out. */
 void sender_arm_deadline(struct core_sender *sender);
+/* Once a second: what could not be arranged before, for lack of memory. */
+void sender_tick(struct core_sender *sender);
 bool sender_has_place(const struct core_sender *sender);
 
 /* ---- producer_topic.c ---- */
