@@ -42,6 +42,7 @@ static void state_record(struct partition_state *change, struct registry_partiti
     txn_set(&txn, path_partition(coord, partition), &value, partition->version);
     if (change->seals) {
         int error = last->base_epoch == INT32_MAX ? CLYMQ_ELIMIT : registry_reserve_block(partition);
+        last = partition_last_block(partition); /* making room may have moved it */
         if (!error)
             error = placement_new_block(coord, &partition->topic->id, partition->number, last->seq + 1, ack,
                                         &change->next);
