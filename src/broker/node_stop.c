@@ -29,23 +29,33 @@ static void on_flushed(struct broker_node *node)
 
 static void on_shards_closed(struct broker_node *node)
 {
-    node->stop_error = node->stage_error;
     stage_begin(node, flush_shard, on_flushed); /* answers that partitions gave while closing come home */
+}
+
+static void close_shard(struct broker_shard *bs)
+{
+    hosted_close_all(bs);
+    if (bs->store)
+        store_close(bs->store);
+    bs->store = NULL;
+    stage_done(bs, 0);
+}
+
+static void on_shards_synced(struct broker_node *node)
+{
+    node->stop_error = node->stage_error;
+    stage_begin(node, close_shard, on_shards_closed);
 }
 
 static void on_store_stopped(void *ctx, int error)
 {
     struct broker_shard *bs = ctx;
 
-    if (broker_is_dead(bs->node))
-        return;
-    hosted_close_all(bs);
-    store_close(bs->store);
-    bs->store = NULL;
-    stage_done(bs, error);
+    if (!broker_is_dead(bs->node))
+        stage_done(bs, error);
 }
 
-static void close_shard(struct broker_shard *bs)
+static void sync_shard(struct broker_shard *bs)
 {
     housekeeping_stop(bs);
     if (bs->store)
@@ -66,7 +76,7 @@ static void wait_for_rounds(struct io_timer *timer)
     if (local_broker_pending(node->local) && io_loop_now_ns(loop) < node->timer_deadline_ns &&
         io_timer_start(loop, timer, IO_MS(POLL_MS)) == 0)
         return;
-    stage_begin(node, close_shard, on_shards_closed);
+    stage_begin(node, sync_shard, on_shards_synced);
 }
 
 static void close_coordinator(struct broker_node *node)
