@@ -65,12 +65,10 @@ int block_read_id(struct io_fs *fs, const char *dir, struct block_key *ret_key)
     io_file_close(file);
     if (got < 0)
         return (int)got;
-    if (got < 12 || memcmp(data, id_magic, 8) != 0)
+    if (got < ID_SIZE || memcmp(data, id_magic, 8) != 0 || load_be32(data + 52) != crc32c(0, data, 52))
         return CLYMQ_ECORRUPT;
     if (load_be32(data + 8) > ID_VERSION)
         return CLYMQ_EFORMAT;
-    if (got < ID_SIZE || load_be32(data + 52) != crc32c(0, data, 52))
-        return CLYMQ_ECORRUPT;
     memcpy(ret_key->topic.byte, data + 12, 16);
     ret_key->partition = load_be32(data + 28);
     ret_key->seq = load_be32(data + 32);
@@ -290,31 +288,45 @@ static int log_file_size(struct io_fs *fs, const char *path, uint64_t *ret_size)
     return error;
 }
 
-/* Whether the folder may be made anew: it is not there, or it is what a creation that did not finish left.
- * CLYMQ_EEXIST otherwise. Nothing is changed. */
-static int check_vacant(struct store *store, const struct block_key *key, const char *dir)
+/* CLYMQ_EEXIST: a log has content. */
+static int check_logs_empty(struct io_fs *fs, const char *dir)
 {
     char **names;
     size_t count;
-    int error = io_fs_list(store->fs, dir, &names, &count);
+    int error = io_fs_list(fs, dir, &names, &count);
     if (error)
-        return error == CLYMQ_ENOENT ? 0 : error;
-    struct block_key found;
-    int id_error = block_read_id(store->fs, dir, &found);
-    if (id_error == 0 && (!uuid_equal(found.id, key->id) || store_find_entry(store, key->id)))
-        error = CLYMQ_EEXIST;
-    else if (id_error != 0 && id_error != CLYMQ_ENOENT && id_error != CLYMQ_ECORRUPT)
-        error = id_error;
+        return error;
     for (size_t i = 0; i < count && !error; i++) {
         char path[SEGMENT_PATH_MAX];
         uint64_t size;
         if (snprintf(path, sizeof(path), "%s/%s", dir, names[i]) >= (int)sizeof(path))
             error = CLYMQ_EEXIST;
-        else if (is_log_name(names[i]) && !(error = log_file_size(store->fs, path, &size)) && size > 0)
+        else if (is_log_name(names[i]) && !(error = log_file_size(fs, path, &size)) && size > 0)
             error = CLYMQ_EEXIST;
     }
     io_fs_free_names(names, count);
     return error;
+}
+
+bool block_is_unborn(struct io_fs *fs, const char *dir)
+{
+    return check_logs_empty(fs, dir) == 0;
+}
+
+/* Whether the folder may be made anew: it is not there, or it is what a creation that did not finish left.
+ * CLYMQ_EEXIST otherwise. Nothing is changed. */
+static int check_vacant(struct store *store, const struct block_key *key, const char *dir)
+{
+    int error = check_logs_empty(store->fs, dir);
+    if (error)
+        return error == CLYMQ_ENOENT ? 0 : error;
+    struct block_key found;
+    error = block_read_id(store->fs, dir, &found);
+    if (error == CLYMQ_ENOENT || error == CLYMQ_ECORRUPT)
+        return 0;
+    if (error)
+        return error;
+    return !uuid_equal(found.id, key->id) || store_find_entry(store, key->id) ? CLYMQ_EEXIST : 0;
 }
 
 /* Makes folder, first segment and id, all durable. */
@@ -415,9 +427,9 @@ static bool must_roll(struct block *block, const struct segment *segment, const 
 {
     const struct store_config *config = &block->store->config;
     if (segment->size == 0)
-        return header->base_offset != segment->base;
+        return false;
     if (header->base_offset != block->end.offset)
-        return true; /* a gap: within a segment offsets are contiguous */
+        return true; /* a gap may come only before the first batch of a segment */
     if ((int64_t)segment->size + header->size > config->segment_bytes)
         return true;
     if (batch_last_offset(header) - segment->base > INT32_MAX)
@@ -439,26 +451,11 @@ static int create_segment_file(struct block *block, const char *dir, int64_t bas
     return 0;
 }
 
-/* Takes back a roll after which nothing was written: the segment before is the active one again. */
-static int unroll(struct block *block)
+int block_roll(struct block *block)
 {
-    struct segment *segment = block_active(block);
-    assert(block->segment_count > 1 && segment->size == 0);
-    char dir[BLOCK_DIR_MAX], path[SEGMENT_PATH_MAX];
-    block_dir(&block->key, dir);
-    segment_path(path, dir, segment->base, ".log");
-    int error = io_fs_unlink(block->store->fs, path);
-    if (error)
-        return error;
-    block->dir_unsynced = true;
-    block->segment_count--;
-    segment_free(block->store, segment);
-    block_active(block)->closed = false;
-    return 0;
-}
-
-int block_roll(struct block *block, int64_t base)
-{
+    int64_t base = block->end.offset;
+    if (block_active(block)->size == 0)
+        return 0;
     struct segment *old = block_active(block);
     struct segment *segment = segment_new(base, 0);
     if (!segment)
@@ -558,14 +555,8 @@ int block_append(struct block *block, const struct batch_header *header, const s
     if (store->full)
         return refuse(store, header->size, CLYMQ_ENOSPC);
     struct segment *segment = block_active(block);
-    if (segment->base > header->base_offset) {
-        error = unroll(block);
-        if (error)
-            return error;
-        segment = block_active(block);
-    }
     if (must_roll(block, segment, header)) {
-        error = block_roll(block, header->base_offset);
+        error = block_roll(block);
         if (error)
             return refuse(store, header->size, error);
         segment = block_active(block);

@@ -252,7 +252,7 @@ static int find_time_in_batch(struct block *block, const struct place *place, in
                               int64_t *ret_offset, int64_t *ret_timestamp_ms)
 {
     const struct batch_header *header = &place->header;
-    *ret_offset = header->base_offset;
+    *ret_offset = header->base_offset > block->start ? header->base_offset : block->start;
     *ret_timestamp_ms = header->max_timestamp_ms;
     if (header->attributes & BATCH_TIMESTAMP_LOG_APPEND)
         return 0;
@@ -274,15 +274,17 @@ static int find_time_in_batch(struct block *block, const struct place *place, in
     if (error)
         return error == CLYMQ_ENOMEM ? error : 0;
     struct batch_record record;
+    bool found = false;
     while ((error = batch_reader_next(&reader, &record)) == 0) {
-        if (record.timestamp_ms >= timestamp_ms) {
+        if (record.timestamp_ms >= timestamp_ms && record.offset >= block->start) {
+            found = true;
             *ret_offset = record.offset;
             *ret_timestamp_ms = record.timestamp_ms;
             break;
         }
     }
     batch_reader_end(&reader);
-    return 0;
+    return found || error != CLYMQ_ENOENT ? 0 : CLYMQ_ENOENT;
 }
 
 static int find_time_in_segment(struct block *block, uint32_t number, int64_t timestamp_ms,
@@ -303,15 +305,9 @@ static int find_time_in_segment(struct block *block, uint32_t number, int64_t ti
     error = find_in_segment(block, number, from, &place);
     while (!error && place.header.base_offset < limit_offset) {
         if (place.header.max_timestamp_ms >= timestamp_ms) {
-            int64_t found, found_ms;
-            error = find_time_in_batch(block, &place, timestamp_ms, &found, &found_ms);
-            if (error)
+            error = find_time_in_batch(block, &place, timestamp_ms, ret_offset, ret_timestamp_ms);
+            if (error != CLYMQ_ENOENT)
                 return error;
-            if (found >= block->start) {
-                *ret_offset = found;
-                *ret_timestamp_ms = found_ms;
-                return 0;
-            }
         }
         error = scan_to(block, number, place.position + place.header.size,
                         batch_last_offset(&place.header) + 1, &place);

@@ -344,8 +344,9 @@ static int read_batch(struct recovery *recovery, struct segment *segment, uint32
         error = batch_check(bytes, segment->size - position, &header);
     if (error)
         return error == CLYMQ_EAGAIN ? CLYMQ_EBATCH : error;
-    int64_t expected = position == 0 ? segment->base : recovery->at.offset;
-    if (header.base_offset != expected || header.leader_epoch < recovery->at.epoch ||
+    bool follows =
+        position == 0 ? header.base_offset >= segment->base : header.base_offset == recovery->at.offset;
+    if (!follows || header.leader_epoch < recovery->at.epoch ||
         header.base_offset > INT64_MAX - 1 - header.last_offset_delta)
         return CLYMQ_EBATCH;
     *ret_header = header;
@@ -382,6 +383,13 @@ static int keep_batch(struct recovery *recovery, struct segment *segment, uint32
     return 0;
 }
 
+/* The durable end was found where it was noted, but at another offset. */
+static bool contradicts_mark(const struct recovery *recovery)
+{
+    return log_point_compare(&recovery->at, &recovery->mark) == 0 &&
+           recovery->at.offset != recovery->mark.offset;
+}
+
 static int walk_segment(struct recovery *recovery, struct segment *segment, uint32_t position)
 {
     recovery->buffer_len = 0;
@@ -393,10 +401,16 @@ static int walk_segment(struct recovery *recovery, struct segment *segment, uint
             recovery->stopped = true;
             return 0;
         }
+        struct log_point before = recovery->at;
         if (!error)
             error = keep_batch(recovery, segment, position, &header, batch);
         if (error)
             return error;
+        if (contradicts_mark(recovery)) {
+            recovery->at = before;
+            recovery->stopped = true;
+            return 0;
+        }
         position += header.size;
     }
     return 0;
@@ -408,7 +422,7 @@ static int walk(struct recovery *recovery)
     uint32_t first = block_segment_at(block, recovery->at.base);
     for (uint32_t i = first; i < block->segment_count && !recovery->stopped; i++) {
         struct segment *segment = block->segments[i];
-        if (i > first && segment->base < recovery->at.offset) {
+        if (i > first && segment->base != recovery->at.offset) {
             recovery->stopped = true;
             break;
         }
@@ -426,7 +440,8 @@ static int walk(struct recovery *recovery)
 
 /* ---- what follows from it ---- */
 
-/* Cuts everything behind recovery->at. */
+/* Cuts everything behind recovery->at, durably: what is cut must not come back behind batches that are yet to
+ * be written. */
 static int cut(struct recovery *recovery)
 {
     struct block *block = recovery->block;
@@ -443,18 +458,25 @@ static int cut(struct recovery *recovery)
     }
     remove_segment_files(recovery, segment->base, false);
     segment->closed = false;
+    if (block->dir_unsynced) {
+        int error = io_fs_sync_dir(block->store->fs, recovery->dir);
+        if (error)
+            return error;
+        block->dir_unsynced = false;
+    }
     if (segment->size == recovery->at.position)
         return 0;
     struct segment_ref *ref;
     int error = segment_file(block, segment, SEGMENT_LOG, &ref);
     if (!error)
         error = io_file_truncate(ref->file, recovery->at.position);
+    if (!error)
+        error = io_file_sync(ref->file);
     if (error)
         return error;
     recovery->result.bytes_cut += segment->size - recovery->at.position;
     block->size -= segment->size - recovery->at.position;
     segment->size = segment->reserved = recovery->at.position;
-    segment->unsynced = true;
     return 0;
 }
 
@@ -511,11 +533,26 @@ static int open_good(struct recovery *recovery)
      * afterwards. */
     if (active->base != block->synced.base)
         block->dir_unsynced = true;
-    block->state_full = !entry || entry->error;
+    block->state_full = entry && entry->error;
     bool behind = log_point_compare(&block->end, &block->synced) != 0;
-    if (behind || block->dir_unsynced || recovery->result.bytes_cut > 0 || block->state_full)
+    if (behind || block->dir_unsynced || block->state_full)
         commit_add(store, block);
     return 0;
+}
+
+/* The state files do not know the block, because its creation came only so far, or they were damaged: they
+ * have to before anything is written, or else the next recovery could not tell a torn tail from damage. */
+static int record_now(struct block *block)
+{
+    struct store *store = block->store;
+    block->state_full = true;
+    commit_put_state(store, block);
+    int error = commit_write_state(store);
+    if (!error)
+        error = io_file_sync(store->state.ref->file);
+    if (error)
+        store->state.broken = true;
+    return error;
 }
 
 static int recover(struct recovery *recovery)
@@ -540,8 +577,15 @@ static int recover(struct recovery *recovery)
     }
     find_marks(recovery);
     error = choose_begin(recovery);
-    if (!error)
+    if (!error) {
+        log_debug("%s: %u segments from %" PRId64 ", mark %" PRId64 " (%" PRId64 "+%u), checkpoint %" PRId64
+                  " (%" PRId64 "+%u), reading from %" PRId64 " (%" PRId64 "+%u)",
+                  recovery->dir, block->segment_count, block->segments[0]->base, recovery->mark.offset,
+                  recovery->mark.base, recovery->mark.position, recovery->checkpoint.offset,
+                  recovery->checkpoint.base, recovery->checkpoint.position, recovery->at.offset,
+                  recovery->at.base, recovery->at.position);
         error = walk(recovery);
+    }
     if (error)
         return error;
     remove_old_snapshots(recovery);
@@ -554,7 +598,8 @@ static int recover(struct recovery *recovery)
         open_damaged(recovery, recovery->at.offset);
         return 0;
     }
-    return open_good(recovery);
+    error = open_good(recovery);
+    return error || recovery->entry ? error : record_now(block);
 }
 
 /* The id in the folder, against the key. The state file knows it too, so that a damaged id can be made again.
@@ -568,6 +613,8 @@ static int check_id(struct recovery *recovery, const struct block_key *key)
         log_warn("%s/id is damaged: making it again", recovery->dir);
         return block_write_id(fs, recovery->dir, key);
     }
+    if (error == CLYMQ_ECORRUPT && block_is_unborn(fs, recovery->dir))
+        return CLYMQ_ENOENT;
     if (error)
         return error;
     return uuid_equal(found.id, key->id) ? 0 : CLYMQ_ENOENT;

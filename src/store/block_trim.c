@@ -73,58 +73,30 @@ void block_trim_abandon(struct store *store)
         trash_free(CONTAINER_OF(store->trash.next, struct trash_job, link));
 }
 
-/* Segments wholly below new_start, never the one that holds the durable end: the mark refers to it. */
-static uint32_t count_below(const struct block *block, int64_t new_start)
+/* Segments wholly below the log start that recovery has no use for: what follows the checkpoint is read again
+ * for the owner's state, so it stays until a later checkpoint. */
+static uint32_t count_useless(const struct block *block)
 {
     uint32_t count = 0;
-    while (block->segments[count]->base < block->synced.base && block->segments[count + 1]->base <= new_start)
+    while (count + 1 < block->segment_count && block->segments[count + 1]->base <= block->start &&
+           block->segments[count]->base < block->checkpoint.base)
         count++;
     return count;
 }
 
-int block_trim(struct block *block, int64_t new_start)
+int block_drop_segments(struct block *block)
 {
     struct store *store = block->store;
-    if (new_start > block->synced.offset)
-        return CLYMQ_EINVAL;
-    if (new_start <= block->start)
-        return 0;
-    uint32_t count = count_below(block, new_start);
-    struct trash_job *job = NULL;
-    if (count > 0) {
-        job = mem_zalloc(sizeof(*job) + count * sizeof(job->bases[0]));
-        if (!job)
-            return CLYMQ_ENOMEM;
-        list_init(&job->link);
-        list_init(&job->waiter.link);
-        job->store = store;
-        job->count = count;
-        block_dir(&block->key, job->dir);
-    }
-    int64_t old_start = block->start;
-    block->start = new_start;
-    /* The checkpoint may lie in a segment that goes: everything up to there is durable, and so is what
-     * follows up to the first segment kept. */
-    struct log_point checkpoint = block->checkpoint;
-    struct index_mark checkpoint_index = block->checkpoint_index;
-    if (count > 0 && block->checkpoint.base < block->segments[count]->base) {
-        block->checkpoint = (struct log_point){.offset = block->segments[count]->base,
-                                               .base = block->segments[count]->base,
-                                               .epoch = block->checkpoint.epoch};
-        block->checkpoint_index = index_mark_empty();
-    }
-    block->state_full = true;
-    commit_put_state(store, block);
-    int error = commit_write_state(store);
-    if (error) {
-        block->start = old_start;
-        block->checkpoint = checkpoint;
-        block->checkpoint_index = checkpoint_index;
-        mem_free(job);
-        return error;
-    }
+    uint32_t count = count_useless(block);
     if (count == 0)
         return 0;
+    struct trash_job *job = mem_zalloc(sizeof(*job) + count * sizeof(job->bases[0]));
+    if (!job)
+        return CLYMQ_ENOMEM;
+    list_init(&job->waiter.link);
+    job->store = store;
+    job->count = count;
+    block_dir(&block->key, job->dir);
     for (uint32_t i = 0; i < count; i++) {
         job->bases[i] = block->segments[i]->base;
         block->size -= block->segments[i]->size;
@@ -141,13 +113,40 @@ int block_trim(struct block *block, int64_t new_start)
     return 0;
 }
 
+int block_trim(struct block *block, int64_t new_start)
+{
+    struct store *store = block->store;
+    if (new_start > block->synced.offset)
+        return CLYMQ_EINVAL;
+    if (new_start > block->start) {
+        int64_t old_start = block->start;
+        block->start = new_start;
+        block->state_full = true;
+        commit_put_state(store, block);
+        int error = commit_write_state(store);
+        if (error) {
+            block->start = old_start;
+            return error;
+        }
+    }
+    bool wait = block->segment_count > 1 && block->segments[1]->base <= block->start &&
+                block->segments[0]->base >= block->checkpoint.base;
+    if (wait && !block->error) { /* a checkpoint lets the segments go */
+        block->want_checkpoint = true;
+        if (list_empty(&block->dirty_link))
+            list_push_back(&store->dirty, &block->dirty_link);
+        commit_force(store);
+    }
+    return block_drop_segments(block);
+}
+
 int64_t block_retention_start(struct block *block, int64_t keep_bytes, int64_t keep_ms, int64_t now_ms)
 {
     struct segment *active = block_active(block);
     int64_t segment_ms = block->store->config.segment_ms;
     if (!block->error && !block->sealed && active->size > 0 && active->since_ms != 0 && segment_ms > 0 &&
         now_ms - active->since_ms >= segment_ms)
-        block_roll(block, block->end.offset); /* if it fails, the next time will do */
+        block_roll(block); /* if it fails, the next time will do */
     int64_t start = block->start;
     uint64_t size = block->size;
     for (uint32_t i = 0; i + 1 < block->segment_count; i++) {

@@ -103,6 +103,11 @@ static void finish(struct checkpoint_job *job, int error)
     if (block)
         block->checkpointing = NULL;
     free_job(job);
+    if (block && block->want_checkpoint && !block->error) { /* asked for meanwhile, by a seal or a stop */
+        if (list_empty(&block->dirty_link))
+            list_push_back(&store->dirty, &block->dirty_link);
+        commit_force(store);
+    }
     if (block && seal) {
         block->sealed_durable = !error;
         if (block->seal_done) {
@@ -184,6 +189,8 @@ static void done(struct io_work *work)
         block->state_full = true;
         commit_put_state(store, block);
         error = commit_write_state(store);
+        if (!error)
+            block_drop_segments(block); /* without memory the next trim does it */
     }
     if (job->seal && !error) {
         job->waiter.done = on_state_synced;

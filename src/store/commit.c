@@ -296,7 +296,8 @@ static int make_entry(struct store *store, struct block *block, struct commit_en
     list_init(&entry->jobs);
     entry->target = block->end;
     int error = make_jobs(store, entry, block);
-    if (!error && block->want_checkpoint)
+    bool capture = block->want_checkpoint && !block->checkpointing;
+    if (!error && capture)
         error = checkpoint_capture(block, &entry->checkpoint);
     if (error) {
         while (!list_empty(&entry->jobs))
@@ -304,7 +305,8 @@ static int make_entry(struct store *store, struct block *block, struct commit_en
         mem_free(entry);
         return error;
     }
-    block->want_checkpoint = false;
+    if (capture)
+        block->want_checkpoint = false;
     clear_unsynced(block);
     entry->block = block;
     block->commit = entry;

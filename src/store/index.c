@@ -228,7 +228,7 @@ int index_rebuild(struct block *block, struct segment *segment)
     while (position < segment->size && !error) {
         struct batch_header header;
         error = segment_read_header(block, segment, position, segment->size, &header);
-        if (!error && header.base_offset != expected)
+        if (!error && header.base_offset != expected && position > 0)
             error = CLYMQ_ECORRUPT;
         if (error)
             break;

@@ -14,7 +14,7 @@
 #include "store/store_impl.h"
 #include "wire/byte_order.h"
 
-enum { SUMMARY_VERSION = 1 };
+enum { SUMMARY_VERSION = 1, SUMMARY_FILE_MAX = 4096 };
 static const char summary_magic[8] = "clymqsum";
 
 const char *segment_suffix(enum segment_file kind)
@@ -117,12 +117,12 @@ void segment_summary_encode(const struct segment_summary *summary, uint8_t out[S
 
 int segment_summary_decode(struct bytes data, struct segment_summary *ret_summary)
 {
-    if (data.len < 12 || memcmp(data.ptr, summary_magic, 8) != 0)
+    if (data.len < 16 || memcmp(data.ptr, summary_magic, 8) != 0 ||
+        load_be32(data.ptr + data.len - 4) != crc32c(0, data.ptr, data.len - 4))
         return CLYMQ_ECORRUPT;
     if (load_be32(data.ptr + 8) > SUMMARY_VERSION)
         return CLYMQ_EFORMAT;
-    if (data.len != SUMMARY_SIZE ||
-        load_be32(data.ptr + SUMMARY_SIZE - 4) != crc32c(0, data.ptr, SUMMARY_SIZE - 4))
+    if (data.len != SUMMARY_SIZE)
         return CLYMQ_ECORRUPT;
     const uint8_t *at = data.ptr;
     *ret_summary = (struct segment_summary){
@@ -150,7 +150,7 @@ int segment_summary_read(struct io_fs *fs, const char *dir, const struct segment
     segment_path(path, dir, segment->base, ".summary");
     uint8_t *data;
     size_t len;
-    int error = io_fs_read_file(fs, path, SUMMARY_SIZE, &data, &len);
+    int error = io_fs_read_file(fs, path, SUMMARY_FILE_MAX, &data, &len);
     if (error)
         return error == CLYMQ_ETOOBIG ? CLYMQ_ECORRUPT : error;
     struct segment_summary summary;

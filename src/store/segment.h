@@ -1,8 +1,10 @@
 /* One segment of a block: a log file and what is known of it. Owned by its block, used on the shard's thread.
  *
- * Within a segment offsets are contiguous: the first batch's base offset is the segment's name, each next one
- * follows the last. (A gap in the block's offsets begins a new segment.) Base offset and epoch are not
- * covered by a batch's checksum, so this rule is what makes a damaged one show. */
+ * A segment is named by the offset behind the last one of the segment before, so a missing segment shows.
+ * Within a segment offsets are contiguous: each batch begins where the one before ended; a gap in the block's
+ * offsets may come only before the first batch. Base offset and epoch are not covered by a batch's checksum:
+ * this rule is what makes a damaged one show.
+ */
 #ifndef CLYMQ_STORE_SEGMENT_H
 #define CLYMQ_STORE_SEGMENT_H
 

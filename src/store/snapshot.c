@@ -41,12 +41,12 @@ int snapshot_read(struct io_fs *fs, const char *dir, int64_t offset, struct snap
     int error = io_fs_read_file(fs, path, SNAPSHOT_HEADER + (size_t)SNAPSHOT_MAX + 4, &data, &len);
     if (error)
         return error == CLYMQ_ETOOBIG ? CLYMQ_ECORRUPT : error;
-    if (len < SNAPSHOT_HEADER + 4 || memcmp(data, magic, 8) != 0)
+    if (len < SNAPSHOT_HEADER + 4 || memcmp(data, magic, 8) != 0 ||
+        load_be32(data + len - 4) != crc32c(0, data, len - 4))
         error = CLYMQ_ECORRUPT;
     else if (load_be32(data + 8) > SNAPSHOT_VERSION)
         error = CLYMQ_EFORMAT;
-    else if (load_be32(data + len - 4) != crc32c(0, data, len - 4) ||
-             load_be32(data + 36) != len - SNAPSHOT_HEADER - 4 || (int64_t)load_be64(data + 12) != offset)
+    else if (load_be32(data + 36) != len - SNAPSHOT_HEADER - 4 || (int64_t)load_be64(data + 12) != offset)
         error = CLYMQ_ECORRUPT;
     if (error) {
         mem_free(data);

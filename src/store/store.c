@@ -177,7 +177,7 @@ void store_stop(struct store *store, void (*done)(void *ctx, int error), void *c
         struct block *block = CONTAINER_OF(item, struct block, link);
         if (block->error || (block->backlog == 0 && list_empty(&block->dirty_link)))
             continue;
-        block->want_checkpoint = !block->checkpointing;
+        block->want_checkpoint = true;
         if (list_empty(&block->dirty_link))
             list_push_back(&store->dirty, &block->dirty_link);
     }

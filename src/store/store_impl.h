@@ -127,16 +127,21 @@ int block_add_segment(struct block *block, struct segment *segment);
 uint32_t block_segment_at(const struct block *block, int64_t offset);
 struct segment *block_segment_named(const struct block *block, int64_t base);
 void block_entry(const struct block *block, struct state_entry *ret_entry);
-/* Begins a new active segment named base. On failure nothing changed. */
-int block_roll(struct block *block, int64_t base);
+/* Begins a new active segment, named by the block's end, unless the active one is empty. On failure nothing
+ * changed. */
+int block_roll(struct block *block);
 /* Fails it for good: CLYMQ_E… as the reason; recorded and told. */
 void block_fail(struct block *block, int error);
 /* Bytes were written after the checkpoint. */
 void block_add_backlog(struct block *block, uint64_t bytes);
+/* Whether the folder holds no log with content: its creation did not finish. */
+bool block_is_unborn(struct io_fs *fs, const char *dir);
 int block_write_id(struct io_fs *fs, const char *dir, const struct block_key *key);
 int block_read_id(struct io_fs *fs, const char *dir, struct block_key *ret_key);
 
 /* block_trim.c */
+/* Removes segments below the log start that recovery has no use for. 0 or CLYMQ_ENOMEM. */
+int block_drop_segments(struct block *block);
 void block_trim_abandon(struct store *store);
 
 /* store.c */

@@ -1,5 +1,5 @@
-/* A store on a simulated process, for tests: one shard, one loop, one disk; batches with content that follows from a number;
- * waiting for things that come asynchronously. */
+/* A store on a simulated process, for tests: one shard, one loop, one disk; batches with content that follows
+ * from a number; waiting for things that come asynchronously. */
 #ifndef CLYMQ_TEST_STORE_RIG_H
 #define CLYMQ_TEST_STORE_RIG_H
 
@@ -16,6 +16,7 @@
 struct rig {
     struct sim_world *world;
     struct sim_process *process;
+    struct io_fs *fs; /* the process's, or one around it */
     struct io_loop *loop;
     struct shards *shards;
     struct shard *shard;
@@ -31,6 +32,7 @@ static inline void rig_init(struct rig *rig, uint64_t seed)
     assert(rig->world);
     rig->process = sim_process_new(rig->world, "disk");
     assert(rig->process);
+    rig->fs = sim_process_fs(rig->process);
     store_config_defaults(&rig->config);
 }
 
@@ -45,7 +47,7 @@ static inline int rig_start(struct rig *rig)
     if (error)
         return error;
     rig->shard = shards_get(rig->shards, 0);
-    error = store_folder_open(sim_process_fs(rig->process), random, &text, &rig->folder);
+    error = store_folder_open(rig->fs, random, &text, &rig->folder);
     if (!error)
         error = store_open(&rig->config, rig->folder, rig->shard, NULL, &rig->store);
     strbuf_free(&text);
@@ -144,7 +146,8 @@ static inline struct buf *rig_batch(int64_t offset, int32_t epoch, int count, si
     int error = batch_builder_init(&builder, len);
     for (int i = 0; i < count && !error; i++) {
         rng_fill(&rng, value, len);
-        error = batch_builder_add(&builder, timestamp_ms + i, (struct bytes){0}, bytes_of(value, len), NULL, 0);
+        error =
+            batch_builder_add(&builder, timestamp_ms + i, (struct bytes){0}, bytes_of(value, len), NULL, 0);
     }
     if (!error)
         error = batch_builder_finish(&builder, BATCH_NONE, 0, &batch);
@@ -174,7 +177,8 @@ static inline int rig_append(struct block *block, int count, size_t len, uint64_
 }
 
 /* Reads everything in [offset, limit) into one string, checking every batch. 0 or an error of reading. */
-static inline int rig_read_all(struct block *block, int64_t offset, int64_t limit, size_t max_bytes, struct strbuf *out)
+static inline int rig_read_all(struct block *block, int64_t offset, int64_t limit, size_t max_bytes,
+                               struct strbuf *out)
 {
     while (offset < limit) {
         struct block_range range;
