@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+enum { SHOWN_MS = 10000 };
+
 #define SPEC_FMT       "%.*s/%.*s"
 #define SPEC_ARG(spec) (int)(spec)->topic.len, (spec)->topic.ptr, (int)(spec)->name.len, (spec)->name.ptr
 
@@ -184,6 +186,21 @@ int hosted_serve(struct broker_shard *bs, const struct hosted_spec *spec)
     error = open_chain(bs, spec, hosted, blocks, count);
     hosted->serving = hosted->partition != NULL && (hosted->serving || !error);
     return error;
+}
+
+bool hosted_wait_shown(struct broker_shard *bs, const struct hosted_spec *spec, struct partition_pull *pull)
+{
+    struct hosted *hosted = find(bs, spec);
+
+    if (!hosted || !hosted->partition || partition_error(hosted->partition) ||
+        partition_watermark(hosted->partition) >= partition_end(hosted->partition))
+        return false;
+    pull->offset = partition_watermark(hosted->partition);
+    pull->max_bytes = 1;
+    pull->min_bytes = 1;
+    pull->wait_ms = SHOWN_MS;
+    partition_pull(hosted->partition, pull);
+    return true;
 }
 
 void hosted_seal_block(struct broker_shard *bs, const struct hosted_spec *spec,

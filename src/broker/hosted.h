@@ -36,6 +36,10 @@ struct hosted_spec {
 int hosted_open_block(struct broker_shard *bs, const struct hosted_spec *spec,
                       const struct coord_block *block);
 int hosted_serve(struct broker_shard *bs, const struct hosted_spec *spec);
+/* After a crash, what recovery kept beyond the durable-end mark is shown once it is synced. Waits for that
+ * with the caller's pull (its done and ctx being set), so that nobody is told of service while acknowledged
+ * messages are still hidden. false: there is nothing to wait for, done does not come. */
+bool hosted_wait_shown(struct broker_shard *bs, const struct hosted_spec *spec, struct partition_pull *pull);
 void hosted_seal_block(struct broker_shard *bs, const struct hosted_spec *spec,
                        const struct coord_block *block, void (*done)(void *ctx, int error, int64_t end),
                        void *ctx);

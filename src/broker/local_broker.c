@@ -27,8 +27,9 @@ struct round {
     int error;
     int64_t end;
     struct coord_block block;
-    struct hosted_spec spec; /* points into what follows */
-    uint8_t data[];          /* chain, topic, name */
+    struct partition_pull shown; /* serving: waits until what recovery kept is shown */
+    struct hosted_spec spec;     /* points into what follows */
+    uint8_t data[];              /* chain, topic, name */
 };
 
 static void round_home(struct shard *shard, struct shard_message *message)
@@ -106,6 +107,16 @@ static void on_sealed(void *ctx, int error, int64_t end)
     round_go_on(round);
 }
 
+static void on_shown(struct partition_pull *shown)
+{
+    struct round *round = shown->ctx;
+
+    if (shown->range.ref)
+        block_range_release(&shown->range);
+    if (!broker_is_dead(round->local->node))
+        round_go_on(round);
+}
+
 static void round_work(struct shard *shard, struct shard_message *message)
 {
     struct round *round = CONTAINER_OF(message, struct round, message);
@@ -125,6 +136,9 @@ static void round_work(struct shard *shard, struct shard_message *message)
         break;
     case ROUND_SERVE:
         round->error = hosted_serve(bs, &round->spec);
+        round->shown = (struct partition_pull){.done = on_shown, .ctx = round};
+        if (hosted_wait_shown(bs, &round->spec, &round->shown))
+            return;
         break;
     case ROUND_SEAL:
         hosted_seal_block(bs, &round->spec, &round->block, on_sealed, round);

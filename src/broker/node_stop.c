@@ -43,7 +43,11 @@ static void close_shard(struct broker_shard *bs)
 
 static void on_shards_synced(struct broker_node *node)
 {
-    node->stop_error = node->stage_error;
+    /* Logs that failed were told of when they did; what was acknowledged of the others is on disk. */
+    if (node->stage_error == CLYMQ_ELOG_FAILED)
+        log_warn("some logs had failed before: see above, check the disk, then run clymq fsck");
+    else
+        node->stop_error = node->stage_error;
     stage_begin(node, close_shard, on_shards_closed);
 }
 
@@ -150,12 +154,16 @@ void broker_node_stop(struct broker_node *node, int64_t grace_ms, broker_node_do
 
 /* ---- death ---- */
 
-static void free_shard(struct broker_shard *bs)
+static void close_dead_shard(struct broker_shard *bs)
 {
     io_timer_stop(bs->shard->loop, &bs->housekeeping);
     hosted_close_all(bs);
     if (bs->store)
         store_close(bs->store);
+}
+
+static void free_shard(struct broker_shard *bs)
+{
     while (!list_empty(&bs->requests))
         request_free(CONTAINER_OF(bs->requests.next, struct request, link));
     catalog_free(&bs->catalog);
@@ -173,6 +181,8 @@ void broker_node_free(struct broker_node *node)
     if (node->meta)
         node->config.close_meta(node->config.ctx, node->meta);
     coord_close(node->coord);
+    for (unsigned i = 0; i < node->shard_count; i++)
+        close_dead_shard(&node->shard[i]); /* partitions hold requests of all shards */
     for (unsigned i = 0; i < node->shard_count; i++)
         free_shard(&node->shard[i]);
     local_broker_free(node->local);

@@ -99,17 +99,20 @@ static void test_what_can_never_succeed_is_refused(void **state)
 static void test_too_large_is_refused(void **state)
 {
     struct world *world = *state;
-    struct rpc_push_request request;
-    size_t len = (size_t)world->config.max_batch_bytes;
-    char *big = mem_alloc(len);
+    struct rpc_push_request request = push_of("t", "0", "", -1);
+    size_t len = 1 << 20;
+    char *big = mem_zalloc(len);
 
     make_topic(world, "t", 1);
-    request = push_of("t", "0", "", -1);
-    memset(big, 'b', len);
-    request.message = bytes_of(big, len - 300);
-    expect_refusal(world, &request, ""); /* fits the message limit by some bytes, but for the batch's own */
-    request.message = bytes_of(big, len / 2);
+    world->config.max_batch_bytes = (int64_t)len;
+    assert_int_equal(broker_node_reload(world->node, &world->config), 0);
+    world_run_for(world, 10);
+    request.message = bytes_of(big, len);
+    expect_refusal(world, &request, "too big");
+    request.message = bytes_of(big, len - 20); /* too big with what a batch adds */
+    expect_refusal(world, &request, "too big");
     struct answer answer;
+    request.message = bytes_of(big, len - 200);
     push(world, &request, &answer);
     assert_true(answer.r.push.ret);
     answer_free(&answer);
@@ -149,7 +152,7 @@ static void test_pushes_race_with_deletion(void **state)
         call_begin(world->broker, RPC_METHOD_PUSH, &request, &answers[i]);
         if (i == COUNT / 3)
             call_begin(world->coordinator, RPC_METHOD_DELETE_PART, &gone, &deleted);
-        sim_world_run_for(world->sim, 100000);
+        sim_world_run_for(world->sim, 600000);
     }
     for (int i = 0; i < COUNT; i++) {
         assert_true(world_run_until(world, &answers[i].done, WORLD_LIMIT_MS));
@@ -258,9 +261,12 @@ static void test_order_per_connection_and_partition(void **state)
 static void test_full_disk(void **state)
 {
     struct world *world = *state;
-    struct sim_disk_faults full = {.enospc_write_ppm = 1000000}, none = {0};
-    struct rpc_push_request request = push_of("t", "0", "later", -1);
+    struct sim_disk_faults full = {.capacity = 4096}, none = {0};
+    char *large = mem_zalloc(100001);
     struct answer answer, pulled;
+
+    memset(large, 'x', 100000);
+    struct rpc_push_request request = push_of("t", "0", large, -1);
 
     make_topic(world, "t", 1);
     push_text(world, "t", "0", "before", -1);
@@ -285,6 +291,7 @@ static void test_full_disk(void **state)
     assert_true(answer.r.push.ret);
     answer_free(&answer);
     assert_int_equal(count_messages(world, "t", "0"), 2);
+    mem_free(large);
 }
 
 int main(void)
