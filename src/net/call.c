@@ -236,6 +236,14 @@ void net_call_answer(struct net_call *call, const void *response, struct net_pay
     slot_answer(slot, &encoded, payload);
 }
 
+/* Takes off what a cut may have left of a UTF-8 character. */
+static void cut_character(char *text)
+{
+    size_t len = strlen(text);
+    for (int i = 0; i < 4 && len > 0 && !utf8_valid(bytes_of(text, len)); i++)
+        text[--len] = '\0';
+}
+
 void net_call_fail(struct net_call *call, enum thrift_exception type, const char *format, ...)
 {
     struct net_slot *slot = slot_of(call);
@@ -247,7 +255,9 @@ void net_call_fail(struct net_call *call, enum thrift_exception type, const char
     char text[TEXT_BYTES];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    int len = vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    if (len >= (int)sizeof(text))
+        cut_character(text);
     slot_except(slot, call->method->name, type, text);
 }

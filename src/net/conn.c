@@ -173,6 +173,10 @@ static void refuse(struct net_conn *conn, struct bytes span)
     size_t more = span.len < sizeof(start) - len ? span.len : sizeof(start) - len;
     memcpy(start + len, span.ptr, more);
     len += more;
+    if (!conn->oversized)
+        conn->refused_left =
+            (int64_t)net_input_declared(bytes_of(start, len)) - (partial ? (int64_t)partial->len : 0);
+    conn->refused_left -= (int64_t)span.len;
     conn->oversized = true;
     net_input_clear(&conn->input);
     int error = net_call_refuse(conn, bytes_of(start, len));
@@ -273,7 +277,7 @@ static void discard_round(struct net_conn *conn)
         if (count == CLYMQ_EAGAIN) {
             /* A stopping server waits for nobody who is silent; after a refusal the rest of the message is
              * awaited. */
-            if (conn->finish_reason == NET_CLOSE_STOP)
+            if (conn->finish_reason == NET_CLOSE_STOP || conn->refused_left <= 0)
                 net_conn_close(conn, conn->finish_reason);
             return;
         }
@@ -282,6 +286,7 @@ static void discard_round(struct net_conn *conn)
             return;
         }
         round += (size_t)count;
+        conn->refused_left -= count;
         metric_add(conn->part->metrics.received, count);
         net_conn_touch(conn);
     }

@@ -95,8 +95,9 @@ struct net_conn {
     uint64_t active_ns;             /* last traffic */
     uint64_t begun_ns, progress_ns; /* of the begun message */
     uint64_t begun_bytes;
-    uint64_t sent_ns;   /* last progress of blocked output */
-    uint64_t linger_ns; /* when lingering began */
+    uint64_t sent_ns;     /* last progress of blocked output */
+    uint64_t linger_ns;   /* when lingering began */
+    int64_t refused_left; /* bytes of the refused message that are still to come, as far as it tells */
 };
 
 struct net_part_metrics {

@@ -237,3 +237,11 @@ int net_input_peek(struct bytes start, struct thrift_form *ret_form, struct thri
     *ret_message = message;
     return 0;
 }
+
+size_t net_input_declared(struct bytes start)
+{
+    if (start.len < 4 || start.ptr[0] >= 0x80)
+        return INT32_MAX;
+    return 4 + ((size_t)start.ptr[0] << 24 | (size_t)start.ptr[1] << 16 | (size_t)start.ptr[2] << 8 |
+                start.ptr[3]);
+}

@@ -61,4 +61,7 @@ int net_input_take(struct net_input *input, struct bytes *span, size_t max_size,
  * CLYMQ_EPROTO. */
 int net_input_peek(struct bytes start, struct thrift_form *ret_form, struct thrift_message *ret_message);
 
+/* The size that a message's first 4 bytes declare; for an unframed one, which declares none, INT32_MAX. */
+size_t net_input_declared(struct bytes start);
+
 #endif

@@ -118,7 +118,9 @@ void env_answer_held(struct env *env, int index)
     struct rpc_push_request request;
     struct rpc_push_response response = {.ret = true, .err = decode_push(call, &request)};
     env->held[index] = NULL;
+    struct io_loop *loop = call->shard->loop;
     net_call_answer(call, &response, NULL);
+    io_loop_wake(loop); /* we are outside of its rounds, where a handler never is */
 }
 
 void env_start(struct env *env, unsigned shards, const struct net_limits *limits)
@@ -172,10 +174,14 @@ static void look(struct io_timer *timer)
 
 static bool run(struct env *env, bool (*done)(void *ctx), void *ctx, int limit_ms)
 {
+    if (env->simulated && !done) {
+        sim_world_run_for(env->world, IO_MS(limit_ms));
+        return false;
+    }
     if (env->simulated) {
         uint64_t until = sim_world_now_ns(env->world) + IO_MS(limit_ms);
         bool reached = false;
-        while (!(reached = done && done(ctx)) && sim_world_now_ns(env->world) < until)
+        while (!(reached = done(ctx)) && sim_world_now_ns(env->world) < until)
             if (!sim_world_step(env->world)) {
                 sim_world_run_for(env->world, until - sim_world_now_ns(env->world));
                 break;
@@ -374,6 +380,13 @@ void raw_send(struct raw *raw)
     raw->out.len = raw->out_at = 0;
 }
 
+/* What has been received and not been looked at. */
+static struct bytes raw_in(const struct raw *raw)
+{
+    return raw->in.len > raw->in_at ? bytes_of((uint8_t *)raw->in.data + raw->in_at, raw->in.len - raw->in_at)
+                                    : bytes_of("", 0);
+}
+
 static bool raw_has_message(void *ctx)
 {
     struct raw *raw = ctx;
@@ -381,9 +394,7 @@ static bool raw_has_message(void *ctx)
     struct thrift_extent extent;
     size_t need;
     thrift_scan_reset(&scan);
-    int error =
-        thrift_find_message(&scan, bytes_of((uint8_t *)raw->in.data + raw->in_at, raw->in.len - raw->in_at),
-                            64 << 20, &extent, &need);
+    int error = thrift_find_message(&scan, raw_in(raw), 64 << 20, &extent, &need);
     return error == 0 || raw->closed;
 }
 
@@ -395,7 +406,7 @@ struct thrift_message raw_receive(struct raw *raw, struct thrift_form *ret_form)
     struct thrift_message message;
     size_t need;
     thrift_scan_reset(&scan);
-    struct bytes in = bytes_of((uint8_t *)raw->in.data + raw->in_at, raw->in.len - raw->in_at);
+    struct bytes in = raw_in(raw);
     assert_int_equal(thrift_find_message(&scan, in, 64 << 20, &extent, &need), 0);
     assert_int_equal(
         thrift_read_message(extent.form.protocol, bytes_of(in.ptr + extent.body, extent.body_len), &message),

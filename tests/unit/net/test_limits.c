@@ -380,6 +380,10 @@ static void test_paused_is_not_slow(void **state)
     raw_close(&raw);
 }
 
+static void ignore(void *ctx, unsigned events)
+{
+}
+
 static void test_idle_memory(void **state)
 {
     struct env *env = *state;
@@ -413,6 +417,38 @@ static void test_idle_memory(void **state)
     mem_free(text);
 }
 
+/* Many connections, most of them idle, cost little each and do not slow the others down. */
+static void test_many(void **state)
+{
+    struct env *env = *state;
+    struct net_limits limits = env_limits();
+    env_start(env, 4, &limits);
+    int count = env->simulated ? 2000 : 200;
+    struct io_stream **streams = mem_calloc((size_t)count, sizeof(*streams));
+    struct io_stream_handler handler = {ignore, NULL};
+    assert_non_null(streams);
+    for (int i = 0; i < count; i++)
+        assert_int_equal(io_loop_connect(env->client_loop, env->address, handler, &streams[i]), 0);
+    env_run_for(env, 100);
+    struct raw raw;
+    raw_connect(&raw, env);
+    for (int i = 0; i < 100; i++)
+        expect_alive(&raw, i);
+    int64_t open = 0;
+    for (unsigned i = 0; i < env->shard_count; i++) {
+        char name[64];
+        snprintf(name, sizeof(name), "clymq_net_connections{server=\"broker\",shard=\"%u\"}", i);
+        open += env_metric(env, name);
+    }
+    assert_int_equal(open, count + 1);
+    raw_close(&raw);
+    for (int i = 0; i < count; i++)
+        io_stream_close(streams[i]);
+    mem_free(streams);
+    env_run_for(env, 100);
+    assert_int_equal(env->closed, count + 1);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -430,6 +466,7 @@ int main(int argc, char **argv)
         TEST_BOTH(test_receive_timeout),
         TEST_BOTH(test_paused_is_not_slow),
         TEST_BOTH(test_idle_memory),
+        TEST_BOTH(test_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

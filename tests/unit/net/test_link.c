@@ -459,6 +459,30 @@ static void test_faults(void **state)
     mem_free(text);
 }
 
+/* The client's own process dies with calls outstanding; what is left of its links is freed. */
+static void test_crash(void **state)
+{
+    struct env *env = *state;
+    struct net_limits limits = env_limits();
+    env_start(env, 2, &limits);
+    struct client clients[3];
+    for (int i = 0; i < 3; i++) {
+        connect_to(&clients[i], env, env->address);
+        assert_int_equal(push(&clients[i], "hold", BYTES_LITERAL("x"), 1000), 0);
+        if (i < 2)
+            env_run_for(env, 5);
+    }
+    sim_process_crash(env->client_process, false);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(net_link_outstanding(clients[i].link), 1);
+    for (int i = 0; i < 3; i++) {
+        free_link(&clients[i]);
+        assert_int_equal(clients[i].last_error, CLYMQ_ECANCELED);
+    }
+    sim_world_run_for(env->world, IO_MS(100));
+    assert_int_equal(env->closed, 2);
+}
+
 static uint64_t traced_run(uint64_t seed)
 {
     void *state;
@@ -496,6 +520,7 @@ int main(int argc, char **argv)
         TEST_BOTH(test_wrong_answers),
         TEST_BOTH(test_out_of_memory),
         {"test_faults_sim", test_faults, env_setup_sim, env_teardown, NULL},
+        {"test_crash_sim", test_crash, env_setup_sim, env_teardown, NULL},
         cmocka_unit_test(test_same_seed_same_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
