@@ -65,7 +65,7 @@ struct coord_partition_spec {
     struct uuid topic_id;
     const char *name;
     uint32_t number;
-    int ack;           /* -1, 0 or 1: of the last block; a partition never set counts as -1 */
+    int ack;           /* -1, 0 or 1: of the chain's last block; a partition never set counts as -1 */
     uint32_t replicas; /* wanted; a block may have fewer */
     const struct coord_topic_config *config;
     int64_t coordinator_epoch;

@@ -44,13 +44,13 @@ struct coord_partition_spec partition_spec(const struct coord *coord,
                                            const struct registry_partition *partition)
 {
     const struct registry_topic *topic = partition->topic;
-    const struct coord_block *last = partition_last_block(partition);
+    const struct coord_block *block = partition_serving_block(partition);
     return (struct coord_partition_spec){
         .topic = topic->name,
         .topic_id = topic->id,
         .name = partition->name,
         .number = partition->number,
-        .ack = last ? last->ack : partition_ack(partition),
+        .ack = block ? block->ack : partition_ack(partition),
         .replicas = partition->replicas,
         .config = &topic->config,
         .coordinator_epoch = coord->epoch,
