@@ -206,6 +206,14 @@ def coordinator(server, **form):
     return ThriftClient(generated()[1], server.coordinator_port, **form)
 
 
+def create_partition(zk, topic, name):
+    """CreatePart, and then ProGetBroker, which waits until the partition is served: the way of every producer."""
+    types = generated()[2]
+    answer = zk.CreatePart(types.CreatePartRequest(topic_name=topic, part_name=name))
+    assert answer.ret, answer.err
+    assert zk.ProGetBroker(types.ProGetBrokRequest(topic_name=topic, part_name=name)).ret
+
+
 def skip_all(reason):
     """Ends the whole test program as skipped."""
     print("SKIP:", reason)

@@ -33,11 +33,10 @@ class DiskFull(unittest.TestCase):
 
     def fill(self):
         """Takes all the room that is left."""
-        with open(os.path.join(self.folder, "filler"), "wb") as filler:
+        with open(os.path.join(self.folder, "filler"), "wb", buffering=0) as filler:
             try:
                 while True:
                     filler.write(b"\0" * 65536)
-                    filler.flush()
             except OSError:
                 pass
 

@@ -20,7 +20,7 @@ class Hostile(unittest.TestCase):
         self.addCleanup(self.server.close)
         with harness.coordinator(self.server) as zk:
             zk.CreateTopic(types.CreateTopicRequest(topic_name="t"))
-            zk.CreatePart(types.CreatePartRequest(topic_name="t", part_name="p"))
+            harness.create_partition(zk, "t", "p")
 
     def connect(self, port=None):
         connection = socket.create_connection(("127.0.0.1", port or self.server.broker_port))

@@ -60,7 +60,7 @@ class KillNine(unittest.TestCase):
         with harness.coordinator(server) as zk:
             zk.CreateTopic(types.CreateTopicRequest(topic_name="t"))
             for name in names:
-                zk.CreatePart(types.CreatePartRequest(topic_name="t", part_name=name))
+                harness.create_partition(zk, "t", name)
         stop = threading.Event()
         acknowledged = [[] for _ in names]
         problems = []

@@ -100,7 +100,7 @@ class EveryForm(unittest.TestCase):
     def test_chinese_names(self):
         with harness.coordinator(self.server) as zk, harness.broker(self.server) as server:
             self.assertTrue(zk.CreateTopic(types.CreateTopicRequest(topic_name="phone")).ret)
-            self.assertTrue(zk.CreatePart(types.CreatePartRequest(topic_name="phone", part_name="北京")).ret)
+            harness.create_partition(zk, "phone", "北京")
             self.assertTrue(server.push(push("phone", "北京", "你好".encode())).ret)
             self.assertEqual(messages(server.pull(pull("phone", "北京", 0))), ["你好".encode()])
 
@@ -112,7 +112,7 @@ class Failures(unittest.TestCase):
         with harness.coordinator(cls.server) as zk:
             zk.CreateTopic(types.CreateTopicRequest(topic_name="t"))
             for name in ("p", "one"):
-                zk.CreatePart(types.CreatePartRequest(topic_name="t", part_name=name))
+                harness.create_partition(zk, "t", name)
             zk.SetPartitionState(types.SetPartitionStateRequest(topic="t", partition="one", option=1, dupnum=1))
 
     @classmethod
@@ -180,7 +180,7 @@ class Failures(unittest.TestCase):
 
     def test_repeats_are_known_by_session_alone(self):
         with harness.coordinator(self.server) as zk, harness.broker(self.server) as server:
-            zk.CreatePart(types.CreatePartRequest(topic_name="t", part_name="sessions"))
+            harness.create_partition(zk, "t", "sessions")
             for _ in range(2):
                 self.assertTrue(server.push(push("t", "sessions", b"stored twice", Cmdindex=1)).ret)
             for _ in range(2):
@@ -193,7 +193,7 @@ class Failures(unittest.TestCase):
     def test_a_changed_partition_goes_on(self):
         """SetPartitionState on a partition with data seals its block and opens the next: a gap, nothing lost."""
         with harness.coordinator(self.server) as zk, harness.broker(self.server) as server:
-            zk.CreatePart(types.CreatePartRequest(topic_name="t", part_name="changed"))
+            harness.create_partition(zk, "t", "changed")
             self.assertTrue(server.push(push("t", "changed", b"before", session=1, Cmdindex=1)).ret)
             self.assertTrue(
                 zk.SetPartitionState(types.SetPartitionStateRequest(topic="t", partition="changed", option=1, dupnum=1)).ret)
@@ -232,7 +232,7 @@ class Pipelined(unittest.TestCase):
         with harness.coordinator(self.server) as zk:
             zk.CreateTopic(types.CreateTopicRequest(topic_name="t"))
             for name in "abcd":
-                zk.CreatePart(types.CreatePartRequest(topic_name="t", part_name=name))
+                harness.create_partition(zk, "t", name)
 
     def pipeline(self, framed):
         count = 2000
@@ -244,9 +244,9 @@ class Pipelined(unittest.TestCase):
                 body = call_bytes("push", i, push("t", "abcd"[i % 4], b"message %d" % i, ack=(-1, 1, 0)[i % 3]))
                 out += (struct.pack(">i", len(body)) if framed else b"") + body
             stream.sendall(out)
-            reader = TTransport.TBufferedTransport(TTransport.TFileObjectTransport(stream.makefile("rb")))
-            if framed:
-                reader = TTransport.TFramedTransport(TTransport.TFileObjectTransport(stream.makefile("rb")))
+            # Unbuffered: it gives what has arrived instead of waiting for as much as was asked for.
+            answers = TTransport.TFileObjectTransport(stream.makefile("rb", buffering=0))
+            reader = (TTransport.TFramedTransport if framed else TTransport.TBufferedTransport)(answers)
             protocol = TBinaryProtocol.TBinaryProtocol(reader)
             for i in range(count):
                 name, kind, sequence = protocol.readMessageBegin()

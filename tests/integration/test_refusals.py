@@ -117,7 +117,7 @@ class Refusals(unittest.TestCase):
             self.assertIn(word, stderr)
         code, stderr = self.run_server(environment={"CLYMQ_SEGMENT_BYTES": "lots"})
         self.assertEqual(code, 2)
-        self.assertIn("segment_bytes", stderr)
+        self.assertIn("CLYMQ_SEGMENT_BYTES", stderr)
 
     def test_wrong_config_file(self):
         with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
