@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/utf8.h"
 
+enum { CREATED_WAIT_MS = 10000 };
+
 static void release(struct request *request)
 {
     struct coord_call *coord_call = CONTAINER_OF(request, struct coord_call, base);
@@ -78,6 +80,24 @@ void coord_call_return(struct coord_call *coord_call, int error, const char *sen
 void coord_call_on_done(void *ctx, int error, const char *sentence)
 {
     coord_call_return(ctx, error, sentence);
+}
+
+static void on_served(void *ctx, int error, const char *sentence, const struct coord_location *locations,
+                      size_t count)
+{
+    coord_call_return(ctx, 0, "");
+}
+
+void coord_call_on_created(void *ctx, int error, const char *sentence)
+{
+    struct coord_call *created = ctx;
+    struct coord *coord = created->base.owner->node->coord;
+
+    if (error || !coord || broker_is_dead(created->base.home->node))
+        coord_call_return(created, error, sentence);
+    else
+        coord_find_leaders(coord, created->topic, *created->partition ? created->partition : NULL,
+                           CREATED_WAIT_MS, on_served, created);
 }
 
 void coord_call_on_text(void *ctx, int error, const char *sentence, struct bytes json)

@@ -39,6 +39,9 @@ void coord_call_on_text(void *ctx, int error, const char *sentence, struct bytes
 /* Takes the first location's leader; its error counts. */
 void coord_call_on_leader(void *ctx, int error, const char *sentence, const struct coord_location *locations,
                           size_t count);
+/* After a creation: waits until its partitions are in service, but not for long, so that a client that does
+ * not ask where to push finds them. How that ends does not matter: they exist. */
+void coord_call_on_created(void *ctx, int error, const char *sentence);
 /* Ends the asking with this outcome (in callbacks of a handler's own). */
 void coord_call_return(struct coord_call *coord_call, int error, const char *sentence);
 

@@ -4,7 +4,7 @@
 
 static void ask(struct coord *coord, struct coord_call *create)
 {
-    coord_create_partition(coord, create->topic, create->partition, coord_call_on_done, create);
+    coord_create_partition(coord, create->topic, create->partition, coord_call_on_created, create);
 }
 
 static void finish(struct request *request)

@@ -16,7 +16,7 @@ static void ask(struct coord *coord, struct coord_call *create)
         .config = create->config,
     };
 
-    coord_create_topic(coord, &topic, coord_call_on_done, create);
+    coord_create_topic(coord, &topic, coord_call_on_created, create);
 }
 
 static void finish(struct request *request)

@@ -34,6 +34,7 @@ static struct partition_config config_of(const struct broker_shard *bs, const st
         .push_wait_ms = tuning->push_wait_ms,
         .max_waiting_bytes = tuning->max_waiting_bytes,
         .producer_expiry_ms = tuning->producer_expiry_ms,
+        .faults = bs->node->config.partition_faults,
     };
 }
 

@@ -19,6 +19,7 @@
 #include "store/store.h"
 
 struct broker_node;
+struct partition_faults;
 
 struct broker_node_config {
     const char *broker_id;     /* name_check, no '@' */
@@ -30,6 +31,7 @@ struct broker_node_config {
     const char *metadata_root; /* NULL = "/ClyMQ" */
     struct net_limits limits;
     struct store_config store;
+    const struct partition_faults *partition_faults; /* control runs only; NULL otherwise */
     /* Reloadable (broker_node_reload): */
     int64_t max_batch_bytes;    /* of one stored batch or message; 16 MiB */
     int64_t push_wait_ms;       /* what passes is waited out this long; 30,000 */
