@@ -495,7 +495,7 @@ static int record_read(struct batch_record *from, struct record *ret_record,
         if (!headers)
             return CLYMQ_ENOMEM;
         struct batch_record_header header;
-        for (int i = 0; i < from->header_count && batch_header_next(from, &header) == 0; i++)
+        for (int i = 0; i < ret_record->header_count && batch_header_next(from, &header) == 0; i++)
             headers[i] = (struct batch_header_input){header.key, header.value};
         *ret_headers = headers;
         ret_record->headers = headers;

@@ -38,6 +38,13 @@ static void on_delivery(void *ctx, int error, const clymq_message *message)
              message->partition ? message->partition : "");
     run->told++;
     if (message->value) {
+        assert_int_equal(message->header_count, id % 4);
+        if (id % 4 == 3) {
+            assert_string_equal(message->headers[0].key, "number");
+            assert_string_equal(message->headers[1].key, "nothing");
+            assert_null(message->headers[1].value);
+            assert_non_null(message->headers[2].value);
+        }
         uint32_t stored;
         memcpy(&stored, message->value, 4);
         assert_int_equal(stored, id);
@@ -85,7 +92,7 @@ static int run_send(struct run *run, const char *partition, const char *key, siz
     uint32_t id = run->count++;
     assert_true(id < MESSAGES_MAX);
     memcpy(value, &id, 4);
-    clymq_header header = {"number", value, 4};
+    clymq_header headers[] = {{"number", value, 4}, {"nothing", NULL, 0}, {"empty", "", 0}};
     clymq_message message = {
         .topic = run->cluster.topic,
         .partition = partition,
@@ -94,8 +101,8 @@ static int run_send(struct run *run, const char *partition, const char *key, siz
         .key_len = key ? strlen(key) : 0,
         .value = value,
         .value_len = len < 4 ? 4 : len,
-        .headers = &header,
-        .header_count = id % 3 == 0,
+        .headers = headers,
+        .header_count = id % 4,
         .opaque = (void *)(uintptr_t)id,
     };
     run->outcome[id] = NOT_TOLD;
@@ -139,7 +146,7 @@ static void run_check(struct run *run)
                 memcpy(&id, record.value.ptr, 4);
                 assert_true(id < run->count && !run->refused[id]);
                 assert_int_equal(record.timestamp_ms, 1000 + id);
-                assert_int_equal(record.header_count, id % 3 == 0);
+                assert_int_equal(record.header_count, id % 4);
                 bool repeat_allowed = run->may_repeat && batch->header.base_sequence == 0;
                 if (seen[id] && !repeat_allowed)
                     problem(run, "is stored twice", id);
