@@ -555,30 +555,51 @@ static void test_crash(void **state)
         raw_close(&raws[i]);
 }
 
+/* Starting fails cleanly: a taken port, a bad address or limit, no memory. */
+static void test_start_failures(void **state)
+{
+    struct env *env = *state;
+    struct net_limits limits = env_limits();
+    env_start(env, 2, &limits);
+    struct net_server_config config = {
+        .address = env->address, .name = "second", .services = RPC_BROKER, .limits = limits};
+    struct net_server *server = NULL;
+    assert_int_equal(net_server_start(env->shards, &config, env->metrics, &server), CLYMQ_EBUSY);
+    config.address = "nonsense";
+    assert_int_equal(net_server_start(env->shards, &config, env->metrics, &server), CLYMQ_EINVAL);
+    config.address = env->simulated ? "server:7009" : "127.0.0.1:0";
+    config.limits.max_pipelined_calls = 0;
+    assert_int_equal(net_server_start(env->shards, &config, env->metrics, &server), CLYMQ_EINVAL);
+    config.limits = limits;
+    int error;
+    uint64_t nth = 0;
+    do {
+        mem_fail_nth(++nth);
+        error = net_server_start(env->shards, &config, NULL, &server);
+        mem_fail_nth(0);
+        assert_true(error == 0 || error == CLYMQ_ENOMEM);
+    } while (error);
+    assert_true(nth > 8);
+    net_server_stop(server, 0, NULL, NULL);
+    env_run_for(env, 20);
+    net_server_free(server);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
-        TEST_BOTH(test_forms),
-        TEST_BOTH(test_pipelined),
-        TEST_BOTH(test_reordered),
-        TEST_BOTH(test_byte_by_byte),
-        TEST_BOTH(test_large),
-        TEST_BOTH(test_payloads),
-        TEST_BOTH(test_short_file),
-        TEST_BOTH(test_exceptions),
-        TEST_BOTH(test_long_sentence),
-        TEST_BOTH(test_oneway),
-        TEST_BOTH(test_garbage),
-        TEST_BOTH(test_mutated),
-        TEST_BOTH(test_oversized),
-        TEST_BOTH(test_closed_with_calls),
-        TEST_BOTH(test_stop_drains),
-        TEST_BOTH(test_stop_grace),
-        TEST_BOTH(test_counters),
-        TEST_BOTH(test_out_of_memory),
-        {"test_crash_sim", test_crash, env_setup_sim, env_teardown, NULL},
+        TEST_BOTH(test_forms),         TEST_BOTH(test_pipelined),
+        TEST_BOTH(test_reordered),     TEST_BOTH(test_byte_by_byte),
+        TEST_BOTH(test_large),         TEST_BOTH(test_payloads),
+        TEST_BOTH(test_short_file),    TEST_BOTH(test_exceptions),
+        TEST_BOTH(test_long_sentence), TEST_BOTH(test_oneway),
+        TEST_BOTH(test_garbage),       TEST_BOTH(test_mutated),
+        TEST_BOTH(test_oversized),     TEST_BOTH(test_closed_with_calls),
+        TEST_BOTH(test_stop_drains),   TEST_BOTH(test_stop_grace),
+        TEST_BOTH(test_counters),      TEST_BOTH(test_start_failures),
+        TEST_BOTH(test_out_of_memory), {"test_crash_sim", test_crash, env_setup_sim, env_teardown, NULL},
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
