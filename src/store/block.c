@@ -535,6 +535,8 @@ static int check_append(const struct block *block, const struct batch_header *he
 {
     if (block->error)
         return CLYMQ_ELOG_FAILED;
+    if (block->store->stopping)
+        return CLYMQ_ESHUTDOWN;
     if (block->sealed || header->base_offset < block->end.offset || header->leader_epoch < block->end.epoch)
         return CLYMQ_EINVAL;
     size_t size = 0;

@@ -82,7 +82,8 @@ const struct block_key *block_get_key(const struct block *block);
  * CLYMQ_ENOSPC, CLYMQ_EIO, CLYMQ_ENOMEM, CLYMQ_ELIMIT: nothing of it is stored nor will be; the first: try
  * again when there is space. CLYMQ_ELOG_FAILED: the block has failed; if it was by this very write
  * (block_error was 0 before), the outcome is unknown. CLYMQ_EINVAL: offset below the end, epoch below the
- * last one's, sizes that do not fit, or the block is sealed. CLYMQ_ETOOBIG. */
+ * last one's, sizes that do not fit, or the block is sealed. CLYMQ_ETOOBIG.
+ * CLYMQ_ESHUTDOWN: the store is being stopped. */
 int block_append(struct block *block, const struct batch_header *header, const struct iovec *parts,
                  int count);
 
