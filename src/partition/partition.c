@@ -32,9 +32,17 @@ static void partition_on_durable(void *ctx, struct block *block, int64_t durable
         partition_wake(partition);
 }
 
+static bool partition_forgets(const struct partition *partition)
+{
+    const struct partition_faults *faults = partition->config.faults;
+    return faults && faults->forget_producers;
+}
+
 static int partition_on_recover(void *ctx, const struct batch_header *header, struct bytes batch)
 {
     struct partition *partition = ctx;
+    if (partition_forgets(partition))
+        return 0;
     struct producers *producers = partition_producers(partition);
     return producers ? producers_note_batch(producers, header, batch) : CLYMQ_ENOMEM;
 }
@@ -52,6 +60,8 @@ static void partition_on_snapshot_save(void *ctx, struct strbuf *state)
 static int partition_on_snapshot_load(void *ctx, struct bytes state)
 {
     struct partition *partition = ctx;
+    if (partition_forgets(partition))
+        return 0;
     struct producers *producers = partition_producers(partition);
     return producers ? producers_load(producers, state) : CLYMQ_ENOMEM;
 }

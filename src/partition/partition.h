@@ -23,6 +23,12 @@ struct partition;
 
 enum { ACK_RECEIVED = 0, ACK_WRITTEN = 1, ACK_COMMITTED = -1 };
 
+/* Protections switched off, for the control runs of tests: a checker that cannot fail proves nothing. */
+struct partition_faults {
+    bool forget_producers; /* the producer table is not recovered */
+    bool ignore_watermark; /* pulls read, and are told, up to the log's end */
+};
+
 struct partition_config {
     struct uuid topic;
     uint32_t number;
@@ -33,6 +39,7 @@ struct partition_config {
     int64_t push_wait_ms;       /* how long a push may wait for what passes; default 30,000 */
     int64_t max_waiting_bytes;  /* pushes held while waiting; beyond: CLYMQ_ELIMIT; default 8 MiB */
     int64_t producer_expiry_ms; /* a producer silent for longer is forgotten; default 7 d */
+    const struct partition_faults *faults; /* control runs only; NULL otherwise */
 };
 
 /* One block of the chain, as metadata names it. */

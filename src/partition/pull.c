@@ -6,6 +6,13 @@
 #include "base/error.h"
 #include "partition/state.h"
 
+/* Below this offset messages are shown. */
+static int64_t partition_shown(const struct partition *partition)
+{
+    const struct partition_faults *faults = partition->config.faults;
+    return faults && faults->ignore_watermark ? partition_end(partition) : partition->watermark;
+}
+
 static void pull_finish(struct partition_pull *pull, int error)
 {
     struct partition *partition = pull->partition;
@@ -13,7 +20,7 @@ static void pull_finish(struct partition_pull *pull, int error)
     io_timer_stop(partition->shard->loop, &pull->timer);
     pull->error = error;
     pull->log_start = partition_start(partition);
-    pull->watermark = partition->watermark;
+    pull->watermark = partition_shown(partition);
     pull->done(pull);
 }
 
@@ -24,14 +31,15 @@ static int partition_read(struct partition *partition, int64_t offset, size_t ma
     *ret_range = (struct block_range){0};
     if (offset < partition_start(partition) || offset > partition_end(partition))
         return CLYMQ_EOFFSET_RANGE;
-    if (offset >= partition->watermark)
+    int64_t shown = partition_shown(partition);
+    if (offset >= shown)
         return 0;
     for (uint32_t i = 0; i < partition->chain_count; i++) {
         struct block *block = partition->chain[i].block;
         if (offset >= block_end(block))
             continue;
         int64_t from = offset > block_start(block) ? offset : block_start(block);
-        int64_t limit = partition->watermark < block_end(block) ? partition->watermark : block_end(block);
+        int64_t limit = shown < block_end(block) ? shown : block_end(block);
         if (from >= limit)
             continue;
         int error = block_read(block, from, limit, max_bytes, ret_range);
