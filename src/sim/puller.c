@@ -1,0 +1,195 @@
+/* Pulling JSON: see puller.h. */
+#include "sim/puller.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "sim/caller.h"
+#include "sim/history.h"
+#include "sim/machine.h"
+#include "sim/value.h"
+
+enum { PSB_PULL = 4, SPAN_MAX = 1000, TIMEOUT_MS = 5000 };
+
+struct puller {
+    struct run *run;
+    char name[24];
+    struct caller caller;
+    struct io_timer timer;
+    unsigned pause_ms;
+    struct history_read read;
+    int64_t asked;
+    struct {
+        struct track *track;
+        int64_t offset;
+    } places[HISTORY_SLOTS_MAX];
+};
+
+/* Returns the bytes written, or -1. */
+static int decode_base64(const char *text, size_t len, uint8_t *out, size_t cap)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint32_t bits = 0;
+    unsigned have = 0;
+    size_t count = 0;
+
+    if (len % 4)
+        return -1;
+    while (len && text[len - 1] == '=')
+        len--;
+    for (size_t i = 0; i < len; i++) {
+        const char *digit = strchr(digits, text[i]);
+
+        if (!digit || !text[i] || count == cap)
+            return -1;
+        bits = bits << 6 | (uint32_t)(digit - digits);
+        have += 6;
+        if (have >= 8) {
+            have -= 8;
+            out[count++] = (uint8_t)(bits >> have);
+        }
+    }
+    return (int)count;
+}
+
+static void wrong(struct puller *puller, const char *what)
+{
+    run_violation(puller->run, "I2", "%s, at offset %" PRId64 " of %s/%s: %s", puller->name, puller->asked,
+                  puller->read.slot->topic, puller->read.slot->partition, what);
+}
+
+/* One element of the array. Returns its offset, or -1. */
+static int64_t take_element(struct puller *puller, struct track *track, json_t *element)
+{
+    static uint8_t value[VALUE_SIZE_MAX];
+    json_int_t index = -1, size = -1;
+    const char *topic, *partition, *text;
+    size_t len;
+
+    if (json_unpack(element, "{s:I,s:I,s:s,s:s,s:s%}", "index", &index, "size", &size, "topic_name", &topic,
+                    "part_name", &partition, "msg", &text, &len) ||
+        size != 0 || strcmp(topic, puller->read.slot->topic) != 0 ||
+        strcmp(partition, puller->read.slot->partition) != 0) {
+        wrong(puller, "an element of Msgs is not as it must be");
+        return -1;
+    }
+    int bytes = decode_base64(text, len, value, sizeof(value));
+    if (bytes < 0) {
+        wrong(puller, "msg is not base64");
+        return -1;
+    }
+    history_saw(puller->run->history, &puller->read, track, puller->name, index,
+                bytes_of(value, (size_t)bytes));
+    puller->run->result->counts.read++;
+    return index;
+}
+
+static void take_messages(struct puller *puller, struct track *track, json_t *array,
+                          const struct rpc_pull_response *response)
+{
+    int64_t first = puller->asked - 1, last = puller->asked - 1;
+    size_t count = json_array_size(array);
+
+    for (size_t i = 0; i < count && !run_is_over(puller->run); i++) {
+        int64_t offset = take_element(puller, track, json_array_get(array, i));
+
+        if (run_is_over(puller->run))
+            return;
+        if (offset <= last)
+            wrong(puller, "offsets do not grow");
+        history_passed(puller->run->history, track, puller->name, last + 1, offset);
+        if (i == 0)
+            first = offset;
+        last = offset;
+    }
+    if (response->start_index != first || response->end_index != last || response->size != (int8_t)count)
+        wrong(puller, "Start_index, End_index or Size do not fit Msgs");
+    if (count && last - first >= SPAN_MAX)
+        wrong(puller, "Msgs spans more than 1,000 offsets");
+}
+
+static void on_answer(void *ctx, const struct net_answer *answer)
+{
+    struct puller *puller = ctx;
+    const struct rpc_pull_response *response = answer->response;
+    struct history_read *read = &puller->read;
+    struct track *track = history_read_track(puller->run->history, read);
+
+    if (caller_judge(answer) != CALLER_ANSWERED) {
+        /* An exception has no number: below the start of the log reading goes on there. */
+        if (answer->exception_type && track && puller->asked < track->log_start)
+            puller->places[read->slot->number].offset = track->log_start;
+        return;
+    }
+    json_t *array = json_loadb((const char *)response->msgs.ptr, response->msgs.len, 0, NULL);
+    if (!response->ret || !json_is_array(array))
+        wrong(puller, "Msgs is no JSON array, or Ret false");
+    else
+        take_messages(puller, track == puller->places[read->slot->number].track ? track : NULL, array,
+                      response);
+    if (response->end_index >= puller->asked)
+        puller->places[read->slot->number].offset = response->end_index + 1;
+    json_decref(array);
+}
+
+static void pull(struct puller *puller)
+{
+    struct history *history = puller->run->history;
+    struct slot *slot = &history->slots[rng_below(&puller->run->rng, history->slot_count)];
+    int8_t size = (int8_t)rng_between(&puller->run->rng, -1, 127);
+
+    if (slot->current != puller->places[slot->number].track) {
+        puller->places[slot->number].track = slot->current;
+        puller->places[slot->number].offset = 0;
+    }
+    puller->asked = puller->places[slot->number].offset;
+    history_read_begin(history, slot, &puller->read);
+    struct rpc_pull_request request = {
+        .consumer = bytes_of_text(puller->name),
+        .topic = bytes_of_text(slot->topic),
+        .partition = bytes_of_text(slot->partition),
+        .offset = puller->asked,
+        .size = size,
+        .option = PSB_PULL,
+    };
+    (void)caller_call(&puller->caller, RPC_METHOD_PULL, &request, NULL, TIMEOUT_MS, on_answer, puller);
+}
+
+static void on_timer(struct io_timer *timer)
+{
+    struct puller *puller = CONTAINER_OF(timer, struct puller, timer);
+
+    if (!puller->caller.link || net_link_outstanding(puller->caller.link) == 0)
+        pull(puller);
+    io_timer_start(puller->run->loop, timer, run_draw_ms(puller->run, 1, puller->pause_ms));
+}
+
+struct puller *puller_new(struct run *run, const char *name, unsigned pause_ms)
+{
+    struct puller *puller = run_alloc(sizeof(*puller));
+
+    puller->run = run;
+    puller->pause_ms = pause_ms;
+    puller->caller = (struct caller){.run = run, .address = MACHINE_BROKER_ADDRESS};
+    puller->timer.fire = on_timer;
+    snprintf(puller->name, sizeof(puller->name), "%s", name);
+    io_timer_start(run->loop, &puller->timer, run_draw_ms(run, 0, pause_ms));
+    return puller;
+}
+
+void puller_stop(struct puller *puller)
+{
+    io_timer_stop(puller->run->loop, &puller->timer);
+}
+
+void puller_free(struct puller *puller)
+{
+    if (!puller)
+        return;
+    puller_stop(puller);
+    caller_close(&puller->caller);
+    mem_free(puller);
+}
