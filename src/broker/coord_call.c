@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 
-enum { CREATED_WAIT_MS = 10000 };
+enum { CREATED_WAIT_MS = 3000 };
 
 static void release(struct request *request)
 {
