@@ -20,7 +20,9 @@ struct sim_process; /* a machine with one disk: what a crash takes down as one *
 
 /* Probabilities are per million operations. Write errors also strike creating, renaming, removing and
  * truncating; sync errors also sync_dir. After a failed sync a second one succeeds and makes nothing of the
- * lost content durable, as Linux does. */
+ * lost content durable, as Linux does. A failed sync_dir leaves the folder's changes undecided: a file system
+ * with a journal still holds them, or shuts down, but never says later that they are durable when they are
+ * not. */
 struct sim_disk_faults {
     uint32_t eio_read_ppm, eio_write_ppm, eio_sync_ppm;
     uint32_t enospc_write_ppm;

@@ -209,7 +209,7 @@ static void apply_prefix(struct sim_disk *disk, size_t count)
     while (count-- > 0 && item != &disk->journal) {
         struct sim_change *change = CONTAINER_OF(item, struct sim_change, link);
         item = item->next;
-        if (!change->lost && apply(disk, change))
+        if (apply(disk, change))
             change_free(disk, change);
     }
 }
@@ -266,17 +266,8 @@ void sim_dir_sync(struct sim_disk *disk, struct sim_inode *dir)
         struct sim_change *change = CONTAINER_OF(item, struct sim_change, link);
         change->dir_synced |= change->dir == dir;
         change->to_dir_synced |= !change->to_dir || change->to_dir == dir;
-        if (change->dir_synced && change->to_dir_synced && !change->lost && apply(disk, change))
+        if (change->dir_synced && change->to_dir_synced && apply(disk, change))
             change_free(disk, change);
-    }
-}
-
-void sim_dir_sync_failed(struct sim_disk *disk, struct sim_inode *dir)
-{
-    LIST_FOR_EACH(item, &disk->journal) {
-        struct sim_change *change = CONTAINER_OF(item, struct sim_change, link);
-        if (change->dir == dir || change->to_dir == dir)
-            change->lost = true;
     }
 }
 
@@ -304,7 +295,7 @@ void sim_dir_crash(struct sim_disk *disk)
         struct sim_change *change = CONTAINER_OF(disk->journal.next, struct sim_change, link);
         bool kept = prefix_only ? place < prefix : rng_chance(&disk->rng, 1, 2);
         bool synced = change->dir_synced && change->to_dir_synced;
-        if (!change->lost && (synced || (kept && !keep_none)))
+        if (synced || (kept && !keep_none))
             apply(disk, change);
         change_free(disk, change);
         place++;

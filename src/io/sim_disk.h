@@ -64,7 +64,6 @@ struct sim_change {
     char *name, *to_name;
     struct sim_inode *inode;
     bool dir_synced, to_dir_synced; /* both: must be applied as soon as what it follows is */
-    bool lost;                      /* a failed sync_dir gave up on it */
 };
 
 struct sim_disk {
@@ -119,8 +118,6 @@ int sim_dir_unlink(struct sim_disk *disk, struct sim_inode *dir, const char *nam
 int sim_dir_rename(struct sim_disk *disk, struct sim_inode *dir, const char *name, struct sim_inode *to_dir,
                    const char *to_name);
 void sim_dir_sync(struct sim_disk *disk, struct sim_inode *dir);
-/* The folder's waiting changes will never be made durable. */
-void sim_dir_sync_failed(struct sim_disk *disk, struct sim_inode *dir);
 /* Whether folder `inside` is `dir` or below it, in the cached or the durable tree. */
 bool sim_dir_contains(const struct sim_inode *dir, const struct sim_inode *inside, bool durable);
 /* Power loss: a random part of the journal is applied to the durable tree, which becomes the cached one;

@@ -457,7 +457,8 @@ static int sim_sync_dir(struct io_fs *fs, const char *path)
         return disk_dies(disk);
     }
     if (draw(disk, disk->faults.eio_sync_ppm)) {
-        sim_dir_sync_failed(disk, dir);
+        if (!ignore && rng_chance(&disk->rng, 1, 2))
+            sim_dir_sync(disk, dir);
         return CLYMQ_EIO;
     }
     if (!ignore)
