@@ -33,6 +33,7 @@ struct broker_shard {
     struct list requests;                  /* struct request that came in here, until freed */
     struct list waits[WAIT_BUCKETS];       /* struct pull_batch_request that may wait, by connection */
     struct net_call *parked, *parked_last; /* before ready, chained by their ctx */
+    uint64_t pushes_ahead_bytes;           /* held by pushes of level 0 that were answered on receipt */
     bool ready, draining;
 
     /* housekeeping.c */

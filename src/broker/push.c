@@ -6,15 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "broker/handlers.h"
-#include "broker/request.h"
-#include "partition/partition.h"
-
-struct push_request {
-    struct request base;
-    struct partition_push push;
-    struct buf *message; /* a reference until it is given to the partition */
-    size_t bytes;
-};
+#include "broker/push_request.h"
 
 static void answer(struct push_request *push, bool ret, const char *err)
 {
@@ -26,17 +18,13 @@ static void answer(struct push_request *push, bool ret, const char *err)
 static void finish(struct request *request)
 {
     struct push_request *push = CONTAINER_OF(request, struct push_request, base);
-    struct broker_metrics *metrics = &request->home->metrics;
     int error = request->error;
 
-    if (!error) {
-        metric_add(metrics->pushes, 1);
-        metric_add(metrics->push_messages, 1);
-        metric_add(metrics->push_bytes, (int64_t)push->bytes);
-    }
+    if (!error)
+        push_request_count(push);
     if (!request->call) { /* level 0: answered on receipt */
         if (error) {
-            broker_metrics_error(metrics, error);
+            broker_metrics_error(&request->home->metrics, error);
             log_limited(LOG_WARN, "a message pushed with ack 0 was lost: %s", error_sentence(error));
         }
     } else if (!error) {
@@ -53,37 +41,6 @@ static void finish(struct request *request)
     request_free(request);
 }
 
-static void release(struct request *request)
-{
-    buf_unref(CONTAINER_OF(request, struct push_request, base)->message);
-}
-
-static void on_done(struct partition_push *done)
-{
-    struct push_request *push = CONTAINER_OF(done, struct push_request, push);
-    struct request *request = &push->base;
-
-    if (broker_is_dead(request->home->node))
-        return;
-    request->error = done->error;
-    if ((done->error == CLYMQ_EUNCERTAIN || done->error == CLYMQ_ESHUTDOWN) &&
-        request_is_of_deleted(request->owner, request))
-        request->error = CLYMQ_EPARTITION_REMOVED;
-    request_return(request);
-}
-
-static void work(struct broker_shard *owner, struct request *request)
-{
-    struct push_request *push = CONTAINER_OF(request, struct push_request, base);
-    struct partition *partition = request_partition(owner, request);
-
-    if (!partition)
-        return;
-    push->push.message = push->message;
-    push->message = NULL;
-    partition_push(partition, &push->push);
-}
-
 void handle_push(struct broker_shard *bs, struct net_call *call)
 {
     struct rpc_push_request arguments;
@@ -91,24 +48,18 @@ void handle_push(struct broker_shard *bs, struct net_call *call)
 
     if (!request_decode(call, &arguments))
         return;
-    push = (struct push_request *)request_new(bs, call, sizeof(*push));
+    push = push_request_new(bs, call, finish);
     if (!push)
         return;
-    push->base.work = work;
-    push->base.finish = finish;
-    push->base.release = release;
     push->base.topic = arguments.topic;
     push->base.partition = arguments.partition;
     push->bytes = arguments.message.len;
-    push->message = buf_ref(call->message);
-    push->push = (struct partition_push){
-        .ack = arguments.ack,
-        .value = arguments.message.ptr ? arguments.message : bytes_of("", 0),
-        .producer = arguments.producer,
-        .session = arguments.session,
-        .command_index = arguments.command_index,
-        .done = on_done,
-    };
+    push->messages = 1;
+    push->push.ack = arguments.ack;
+    push->push.value = arguments.message.ptr ? arguments.message : bytes_of("", 0);
+    push->push.producer = arguments.producer;
+    push->push.session = arguments.session;
+    push->push.command_index = arguments.command_index;
     if (arguments.ack < -1 || arguments.ack > 1) {
         push->base.error = CLYMQ_EACK_LEVEL;
         finish(&push->base);
@@ -117,7 +68,7 @@ void handle_push(struct broker_shard *bs, struct net_call *call)
     push->base.latency = bs->metrics.push_latency_us[arguments.ack + 1];
     if (!request_find(&push->base, ACTION_PUSH))
         return;
-    if (arguments.ack == ACK_RECEIVED)
+    if (arguments.ack == ACK_RECEIVED && push_request_may_answer_ahead(push))
         answer(push, true, "");
     request_go(&push->base);
 }

@@ -294,6 +294,79 @@ static void test_full_disk(void **state)
     mem_free(large);
 }
 
+/* Pushes of level 0 have their answer and no call any more; those that wait while their partition is deleted
+ * are told to the log only. */
+static void test_deletion_of_pushes_answered_on_receipt(void **state)
+{
+    struct world *world = *state;
+    struct sim_disk_faults full = {.capacity = 4096}, none = {0};
+    struct rpc_delete_part_request gone = {.topic = text("t"), .partition = text("0")};
+    char *large = mem_zalloc(100001);
+    struct buf *batch = make_batch(memset(large, 'x', 100000), 1, BATCH_NONE, -1, -1);
+    struct rpc_push_batch_request of_batch = {
+        .topic = text("t"), .partition = text("0"), .ack = 0, .batch = bytes_of(batch->data, batch->len)};
+    struct answer answer;
+
+    make_topic(world, "t", 1);
+    push_text(world, "t", "0", "before", -1);
+    sim_process_set_disk_faults(world->server, &full);
+    push_text(world, "t", "0", large, 0);
+    call(world, world->broker, RPC_METHOD_PUSH_BATCH, &of_batch, &answer);
+    assert_int_equal(answer.r.push_batch.error, 0);
+    answer_free(&answer);
+    world_run_for(world, 1000);
+    sim_process_set_disk_faults(world->server, &none);
+    call(world, world->coordinator, RPC_METHOD_DELETE_PART, &gone, &answer);
+    assert_int_equal(answer.r.delete_part.error, 0);
+    answer_free(&answer);
+    assert_non_null(strstr(world->log.data, "a message pushed with ack 0 was lost"));
+    assert_non_null(strstr(world->log.data, "a batch pushed with ack 0 was lost"));
+    buf_unref(batch);
+    mem_free(large);
+}
+
+/* What is answered on receipt is held all the same: beyond a limit the answer waits for the push's end, as at
+ * level 1. */
+static void test_receipts_are_bounded(void **state)
+{
+    enum { COUNT = 300, SIZE = 10000 };
+    struct world *world = *state;
+    struct sim_disk_faults full = {.capacity = 4096}, none = {0};
+    struct rpc_push_request request = push_of("t", "0", "", 0);
+    char *large = mem_zalloc(SIZE);
+    struct answer *answers = mem_calloc(COUNT, sizeof(*answers)), answer;
+    int early = 0, refused = 0;
+
+    request.message = bytes_of(large, SIZE);
+    make_topic(world, "t", 2);
+    push_text(world, "t", "0", "before", -1);
+    push_text(world, "t", "1", "before", -1);
+    world->config.max_waiting_bytes = 1 << 20;
+    assert_int_equal(broker_node_reload(world->node, &world->config), 0);
+    sim_process_set_disk_faults(world->server, &full);
+    for (int i = 0; i < COUNT; i++) {
+        request.partition = text(i % 2 ? "0" : "1");
+        call_begin(world->broker, RPC_METHOD_PUSH, &request, &answers[i]);
+    }
+    world_run_for(world, 5000);
+    for (int i = 0; i < COUNT; i++)
+        early += answers[i].done && answers[i].r.push.ret;
+    assert_in_range(early, 50, (1 << 20) / SIZE);
+    for (int i = 0; i < COUNT; i++) {
+        assert_true(world_run_until(world, &answers[i].done, WORLD_LIMIT_MS));
+        refused += answers[i].exception != 0;
+        answer_free(&answers[i]);
+    }
+    assert_int_equal(early + refused, COUNT);
+    sim_process_set_disk_faults(world->server, &none);
+    world_run_for(world, 5000);
+    call(world, world->broker, RPC_METHOD_PUSH, &request, &answer); /* nothing is held any more */
+    assert_true(answer.r.push.ret);
+    answer_free(&answer);
+    mem_free(answers);
+    mem_free(large);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +378,8 @@ int main(void)
         TEST_SHARDS(test_sessions_make_repeats_harmless),
         TEST_SHARDS(test_order_per_connection_and_partition),
         TEST_SHARDS(test_full_disk),
+        TEST_SHARDS(test_deletion_of_pushes_answered_on_receipt),
+        TEST_SHARDS(test_receipts_are_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
