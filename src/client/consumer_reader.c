@@ -198,7 +198,8 @@ bool core_consumer_at_end(struct core_consumer *consumer)
         at_end = false;
     LIST_FOR_EACH(at, &consumer->partitions) {
         struct consumer_partition *partition = CONTAINER_OF(at, struct consumer_partition, link);
-        if (partition->high_watermark < 0 || partition->position < partition->high_watermark)
+        if (partition->assigned &&
+            (partition->high_watermark < 0 || partition->position < partition->high_watermark))
             at_end = false;
     }
     consumer_unlock(consumer);

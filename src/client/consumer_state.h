@@ -30,6 +30,7 @@ struct consumer_partition {
     unsigned generation;    /* of the assignment: older chunks are dropped */
     size_t queued;          /* bytes of its chunks not consumed */
     size_t reserved;        /* for the fetch under way */
+    bool assigned;          /* a place was found: it counts for the end */
     bool halted;            /* an error waits to be read */
     bool resumed;           /* it was read */
     struct list starving;   /* in core_consumer.starving: waits for room */

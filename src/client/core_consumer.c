@@ -325,6 +325,7 @@ static void partition_place(struct consumer_partition *partition, int64_t positi
     partition->high_watermark = -1;
     partition->generation++;
     partition->halted = false;
+    partition->assigned = true;
     consumer_unlock(consumer);
     partition->placed = true;
     partition->attempts = partition->unknown = 0;

@@ -248,6 +248,10 @@ static void handle_pull(struct fake_server *server, struct net_call *call)
             len += more;
         }
         data = buf_new(len ? len : 1);
+        if (!data) { /* the client's tests of memory that runs out hit the server, too */
+            net_call_fail(call, THRIFT_INTERNAL_ERROR, "%s", error_sentence(CLYMQ_ENOMEM));
+            return;
+        }
         for (size_t i = first; i < at; i++) {
             memcpy(data->data + data->len, partition->batches[i].data->data, partition->batches[i].data->len);
             data->len += partition->batches[i].data->len;

@@ -22,7 +22,7 @@ struct run {
     size_t most_bytes;
     bool is_control; /* a run that must be found faulty: problems are counted instead of failing */
     unsigned problems;
-    bool may_repeat; /* the producer table is lost at times: a batch at sequence 0 may be stored again */
+    bool may_repeat; /* the producer table is lost at times: the same send may be stored again */
 };
 
 static void on_delivery(void *ctx, int error, const clymq_message *message)
@@ -126,10 +126,23 @@ static void problem(struct run *run, const char *what, uint32_t id)
     run->problems++;
 }
 
+/* What a stored message was sent as. */
+struct stamp {
+    bool stored;
+    int64_t producer_id;
+    int16_t epoch;
+    int32_t sequence;
+};
+
+static bool stamp_equal(const struct stamp *a, const struct stamp *b)
+{
+    return a->producer_id == b->producer_id && a->epoch == b->epoch && a->sequence == b->sequence;
+}
+
 /* Compares the logs with what was told. */
 static void run_check(struct run *run)
 {
-    uint8_t *seen = mem_calloc(MESSAGES_MAX, 1);
+    struct stamp *seen = mem_calloc(MESSAGES_MAX, sizeof(*seen));
     for (size_t p = 0; p < run->cluster.partition_count; p++) {
         struct fake_partition *partition = &run->cluster.partitions[p];
         int64_t last = -1;
@@ -147,10 +160,13 @@ static void run_check(struct run *run)
                 assert_true(id < run->count && !run->refused[id]);
                 assert_int_equal(record.timestamp_ms, 1000 + id);
                 assert_int_equal(record.header_count, id % 4);
-                bool repeat_allowed = run->may_repeat && batch->header.base_sequence == 0;
-                if (seen[id] && !repeat_allowed)
+                struct stamp stamp = {true, batch->header.producer_id, batch->header.producer_epoch,
+                                      batch->header.base_sequence +
+                                          (int32_t)(record.offset - batch->header.base_offset)};
+                bool repeat = run->may_repeat && seen[id].stored && stamp_equal(&seen[id], &stamp);
+                if (seen[id].stored && !repeat)
                     problem(run, "is stored twice", id);
-                if (!repeat_allowed && !run->may_repeat && (int64_t)id <= last)
+                if (!run->may_repeat && (int64_t)id <= last)
                     problem(run, "is stored behind a later one", id);
                 last = (int64_t)id;
                 int outcome = run->outcome[id];
@@ -158,7 +174,7 @@ static void run_check(struct run *run)
                     assert_int_equal(run->offset[id], record.offset);
                 if (outcome < 0 && outcome != CLYMQ_EUNCERTAIN && outcome != CLYMQ_ETIMEDOUT)
                     problem(run, "is stored and was told as failed", id);
-                seen[id] = 1;
+                seen[id] = stamp;
             }
             batch_reader_end(&reader);
         }
@@ -168,7 +184,7 @@ static void run_check(struct run *run)
             continue;
         if (run->outcome[id] == NOT_TOLD)
             problem(run, "has no outcome", id);
-        if (run->outcome[id] == 0 && !seen[id])
+        if (run->outcome[id] == 0 && !seen[id].stored)
             problem(run, "was acknowledged and is lost", id);
     }
     mem_free(seen);
