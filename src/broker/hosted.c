@@ -233,7 +233,10 @@ static int delete_closed_block(struct broker_shard *bs, const struct block_key *
 
     if (error)
         return error == CLYMQ_ENOENT ? 0 : error;
-    return block_delete(block);
+    error = block_delete(block);
+    if (error)
+        block_close(block);
+    return error;
 }
 
 int hosted_delete_block(struct broker_shard *bs, const struct hosted_spec *spec,

@@ -143,6 +143,15 @@ static void partition_begin_block(struct partition *partition)
         partition_wake(partition);
 }
 
+/* Removes the block; where that fails it is closed, so that removing it can be asked for again. */
+static int delete_block(struct block *block)
+{
+    int error = block_delete(block);
+    if (error)
+        block_close(block);
+    return error;
+}
+
 int partition_create_block(struct store *store, const struct partition_block *block)
 {
     struct block *made;
@@ -165,7 +174,7 @@ int partition_create_block(struct store *store, const struct partition_block *bl
         block_close(made);
         return CLYMQ_EEXIST;
     }
-    error = block_delete(made);
+    error = delete_block(made);
     if (!error)
         error = block_create(store, &block->key, block->start, NULL, &made);
     if (!error)
@@ -242,7 +251,7 @@ int partition_delete(struct partition *partition)
     int first_error = 0;
     partition_stop(partition);
     for (uint32_t i = 0; i < partition->chain_count; i++) {
-        int error = block_delete(partition->chain[i].block);
+        int error = delete_block(partition->chain[i].block);
         if (error && !first_error)
             first_error = error;
     }
@@ -273,7 +282,7 @@ static int partition_drop_unnamed(struct partition *partition, const struct part
             partition->chain[kept++] = link;
             continue;
         }
-        int error = block_delete(link.block);
+        int error = delete_block(link.block);
         if (error && !first_error)
             first_error = error;
     }

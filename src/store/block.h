@@ -117,7 +117,7 @@ int64_t block_retention_start(struct block *block, int64_t keep_bytes, int64_t k
 /* No more appends, everything durable, indexes synced: done is called on the shard with 0 or an error. */
 void block_seal(struct block *block, void (*done)(void *ctx, struct block *block, int error), void *ctx);
 /* Removes the block's files and state; block is gone. Files still referenced are unlinked and vanish with the
- * last ref. */
+ * last ref. On an error nothing has changed, and the block is still open. */
 int block_delete(struct block *block);
 
 /* Keys of the blocks that lie in the folder under data/, for start-up checks and fsck. Freed with mem_free.
