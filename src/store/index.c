@@ -218,6 +218,8 @@ int index_check(struct block *block, struct segment *segment)
 
 int index_rebuild(struct block *block, struct segment *segment)
 {
+    struct index_mark old = segment->index;
+    bool known = segment->index_known;
     segment->index = index_mark_empty();
     empty_index(segment);
     segment->index_known = true;
@@ -238,7 +240,11 @@ int index_rebuild(struct block *block, struct segment *segment)
         epoch = header.leader_epoch;
     }
     if (error == CLYMQ_ENOMEM || error == CLYMQ_ELIMIT || error == CLYMQ_EIO) {
-        segment->index_known = segment->index_checked = false;
+        /* What was known of the times still holds: without entries the index is right, and the active
+         * segment's, which a checkpoint needs, stays known. */
+        segment->index = old;
+        empty_index(segment);
+        segment->index_known = segment->index_checked = known;
         return error;
     }
     if (segment->closed) {

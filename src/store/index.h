@@ -26,7 +26,8 @@ void index_flush(struct block *block, struct segment *segment);
 /* Makes sure that marks are known and the files match them, making them again if not. */
 int index_check(struct block *block, struct segment *segment);
 /* Makes indexes and marks again from the log (and the summary, of a closed segment). CLYMQ_ECORRUPT when the
- * log cannot be read through; the index then covers what comes before the damage. */
+ * log cannot be read through; the index then covers what comes before the damage. Other errors: it is empty
+ * where it was known before, unknown otherwise. */
 int index_rebuild(struct block *block, struct segment *segment);
 
 /* Position of the batch of the last entry whose offset <= offset, or 0. */
