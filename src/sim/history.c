@@ -241,9 +241,9 @@ void history_told(struct history *history, const struct history_read *read, stru
 {
     const struct slot *slot = read->slot;
 
-    if (!track || track->damaged)
+    if (!track)
         return;
-    if (watermark >= 0 && watermark < read->watermark)
+    if (watermark >= 0 && watermark < read->watermark && !track->damaged)
         run_violation(history->run, "I2",
                       "the watermark of %s/%s went back: %" PRId64 " had been told, %s was told %" PRId64,
                       slot->topic, slot->partition, read->watermark, who, watermark);
