@@ -36,7 +36,7 @@ bench: build ## measures pushing and pulling on this machine
 sim: build ## runs the simulator over SEEDS (default 1-200)
 	@tools/sim
 
-soak: build ## runs load and kills for MINUTES (default 30)
+soak: build deps-test ## runs load and kills for MINUTES (default 30)
 	@tools/soak
 
 fuzz: deps-test ## fuzzes each decoder for SECONDS_EACH (default 300)

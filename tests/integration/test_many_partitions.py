@@ -24,7 +24,7 @@ class ManyPartitions(unittest.TestCase):
         out = harness.clymq(server, "consume", "t", "--from", "beginning", "--exit-at-end", limit_s=200).stdout.splitlines()
         self.assertEqual(len(out), 3 * PARTITIONS)
         self.assertEqual(sorted(out), sorted(b"message %d" % i for i in range(3 * PARTITIONS)))
-        harness.clymq(server, "topic", "delete", "t", "--yes", limit_s=200)
+        harness.clymq(server, "topic", "delete", "t", "--yes", "--timeout", "180s", limit_s=200)
         topics = json.loads(harness.clymq(server, "topic", "list", "--json").stdout)
         self.assertEqual(topics["topics"], [])
         self.assertEqual(server.stop(), 0)
