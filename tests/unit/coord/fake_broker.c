@@ -255,6 +255,8 @@ static int call_fault(struct fake_call *call)
         return broker->fail_seal;
     if (broker->fail_delete && (call->kind == FAKE_DELETE || call->kind == FAKE_DELETE_BLOCK))
         return broker->fail_delete;
+    if (broker->fail_config && call->kind == FAKE_CONFIG)
+        return broker->fail_config;
     return broker->error_ppm && rng_chance(&broker->rng, broker->error_ppm, 1000000) ? broker->error : 0;
 }
 
@@ -264,7 +266,7 @@ static void call_finish(struct fake_call *call)
     int64_t end = 0;
     int error = call_fault(call);
     /* A call that fails may have done its work all the same. */
-    if (!error || rng_chance(&broker->rng, 1, 4)) {
+    if (!error || (call->kind != FAKE_CONFIG && rng_chance(&broker->rng, 1, 4))) {
         int result = call_run(call, &end);
         error = error ? error : result;
     }

@@ -243,6 +243,36 @@ static void test_config(void **state)
     assert_int_equal(fake_broker_partition(&h.broker, id, 0)->config.retention_ms, 7000);
 }
 
+/* New options while a broker is being told the chain with the old ones, and cannot be told otherwise: it is
+ * told again. */
+static void test_config_meets_serving(void **state)
+{
+    assert_ok(do_create_topic(&h, "t", 1, 1, "{\"retention_ms\":5000}", &r));
+    assert_ok(do_find(&h, "t", NULL, 5000, &r));
+    struct uuid id = r.locations[0].topic_id;
+    harness_crash(&h);
+    fake_broker_restart(&h.broker);
+    harness_open(&h);
+    assert_ok(do_activate(&h, &r));
+    h.broker.max_delay_ns = IO_MS(2000);
+    h.broker.fail_config = CLYMQ_EIO;
+    uint64_t serves = h.broker.serves;
+    struct reply registered = {0}, changed = {0};
+    struct coord_broker broker = harness_broker(&h);
+    coord_register_broker(h.coord, &broker, reply_done, &registered);
+    io_loop_wake(h.loop);
+    while (h.broker.serves == serves)
+        assert_true(sim_world_step(h.world));
+    h.broker.max_delay_ns = IO_MS(1);
+    coord_set_topic_config(h.coord, "t", BYTES_LITERAL("{\"retention_ms\":7000}"), reply_done, &changed);
+    harness_wait(&h, &changed);
+    assert_int_equal(changed.error, 0);
+    assert_false(registered.done); /* the chain is still on its way */
+    harness_wait(&h, &registered);
+    harness_run_for(&h, IO_MS(200));
+    assert_int_equal(fake_broker_partition(&h.broker, id, 0)->config.retention_ms, 7000);
+}
+
 static void test_many_partitions(void **state)
 {
     enum { COUNT = 10000 };
@@ -291,6 +321,35 @@ static void test_creation_is_undone(void **state)
     assert_int_equal(fake_broker_partition_count(&h.broker), 0);
 }
 
+/* A crash after each of its transactions: without an answer it may be there whole or not at all, and can be
+ * made then. */
+static void test_crash_in_creation(void **state)
+{
+    size_t before = harness_count_nodes(&h, "/test");
+    bool whole = false;
+    for (uint64_t count = 0; !whole; count++) {
+        struct coord_topic_request request = {.name = "big", .partitions = 2000, .ack = COORD_ACK_UNSET};
+        struct reply created = {0};
+        uint64_t transactions = sim_meta_store_transactions(h.store);
+        coord_create_topic(h.coord, &request, reply_done, &created);
+        io_loop_wake(h.loop);
+        while (sim_meta_store_transactions(h.store) - transactions < count)
+            assert_true(sim_world_step(h.world));
+        whole = created.done && !created.error;
+        harness_crash(&h);
+        harness_start(&h);
+        harness_run_for(&h, IO_MS(1000));
+        int error = do_find(&h, "big", NULL, 10000, &r);
+        assert_int_equal(error, whole ? 0 : r.count ? 0 : CLYMQ_ETOPIC_UNKNOWN);
+        if (!error) {
+            assert_int_equal(r.count, 2000);
+            assert_ok(do_delete_topic(&h, "big", &r));
+        }
+        assert_int_equal(harness_count_nodes(&h, "/test"), before);
+        assert_true(count < 50);
+    }
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -305,8 +364,10 @@ int main(void)
         T(test_find_meets_deletion),
         T(test_texts),
         T(test_config),
+        T(test_config_meets_serving),
         T(test_many_partitions),
         T(test_creation_is_undone),
+        T(test_crash_in_creation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
