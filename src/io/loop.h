@@ -94,6 +94,8 @@ struct io_loop_ops {
     void (*stream_watch)(struct io_stream *stream, unsigned events);
     ssize_t (*stream_read)(struct io_stream *stream, void *data, size_t cap);
     ssize_t (*stream_writev)(struct io_stream *stream, const struct iovec *parts, int count);
+    ssize_t (*stream_writev_more)(struct io_stream *stream, const struct iovec *parts,
+                                  int count); /* or NULL */
     ssize_t (*stream_send_file)(struct io_stream *stream, struct io_file *file, uint64_t offset, size_t len);
     int (*stream_status)(struct io_stream *stream);
     const char *(*stream_peer)(struct io_stream *stream);
@@ -257,6 +259,13 @@ static inline ssize_t io_stream_read(struct io_stream *stream, void *data, size_
 static inline ssize_t io_stream_writev(struct io_stream *stream, const struct iovec *parts, int count)
 {
     return stream->ops->stream_writev(stream, parts, count);
+}
+/* The same where more is written right after: a hint that these bytes need no packet of their own. */
+static inline ssize_t io_stream_writev_more(struct io_stream *stream, const struct iovec *parts, int count)
+{
+    const struct io_loop_ops *ops = stream->ops;
+    return ops->stream_writev_more ? ops->stream_writev_more(stream, parts, count)
+                                   : ops->stream_writev(stream, parts, count);
 }
 /* Sends from a file without copying through user space. Returns as io_stream_writev; 0 when the file ends at
  * offset. */

@@ -183,6 +183,7 @@ const struct io_loop_ops os_loop_ops = {
     .stream_watch = os_stream_watch,
     .stream_read = os_stream_read,
     .stream_writev = os_stream_writev,
+    .stream_writev_more = os_stream_writev_more,
     .stream_send_file = os_stream_send_file,
     .stream_status = os_stream_status,
     .stream_peer = os_stream_peer,

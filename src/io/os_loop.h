@@ -134,6 +134,7 @@ void os_stream_close(struct io_stream *stream);
 void os_stream_watch(struct io_stream *stream, unsigned events);
 ssize_t os_stream_read(struct io_stream *stream, void *data, size_t cap);
 ssize_t os_stream_writev(struct io_stream *stream, const struct iovec *parts, int count);
+ssize_t os_stream_writev_more(struct io_stream *stream, const struct iovec *parts, int count);
 ssize_t os_stream_send_file(struct io_stream *stream, struct io_file *file, uint64_t offset, size_t len);
 int os_stream_status(struct io_stream *stream);
 const char *os_stream_peer(struct io_stream *stream);

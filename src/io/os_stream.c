@@ -206,7 +206,7 @@ ssize_t os_stream_read(struct io_stream *base, void *data, size_t cap)
     return got < 0 ? error_from_errno(errno) : got;
 }
 
-ssize_t os_stream_writev(struct io_stream *base, const struct iovec *parts, int count)
+static ssize_t send_parts(struct io_stream *base, const struct iovec *parts, int count, int flags)
 {
     struct os_stream *stream = os_stream_of(base);
     if (stream->state != OS_STREAM_OPEN)
@@ -214,9 +214,19 @@ ssize_t os_stream_writev(struct io_stream *base, const struct iovec *parts, int 
     struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)count};
     ssize_t wrote;
     do
-        wrote = sendmsg(stream->fd, &message, MSG_NOSIGNAL);
+        wrote = sendmsg(stream->fd, &message, MSG_NOSIGNAL | flags);
     while (wrote < 0 && errno == EINTR);
     return wrote < 0 ? error_from_errno(errno) : wrote;
+}
+
+ssize_t os_stream_writev(struct io_stream *base, const struct iovec *parts, int count)
+{
+    return send_parts(base, parts, count, 0);
+}
+
+ssize_t os_stream_writev_more(struct io_stream *base, const struct iovec *parts, int count)
+{
+    return send_parts(base, parts, count, MSG_MORE);
 }
 
 ssize_t os_stream_send_file(struct io_stream *base, struct io_file *file, uint64_t offset, size_t len)
