@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/mem.h"
@@ -23,13 +24,19 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static bool started, stopped;
 static struct buf *pulled;
+static struct io_file *file; /* of the same content */
+static _Atomic bool from_file;
 static const char *only = "";
 
 static void on_call(void *ctx, struct net_call *call)
 {
     if (call->method->id == RPC_METHOD_PULL) {
         struct rpc_pull_response response = {.msgs = {NULL, pulled->len}, .ret = true};
-        struct net_payload payload = {.slice = slice_of(pulled, pulled->data, pulled->len)};
+        struct net_payload payload = {0};
+        if (from_file)
+            payload = (struct net_payload){.file = file, .len = pulled->len};
+        else
+            payload.slice = slice_of(pulled, pulled->data, pulled->len);
         net_call_answer(call, &response, &payload);
         return;
     }
@@ -296,6 +303,13 @@ int main(int argc, char **argv)
         return 1;
     pulled->len = 65536;
     memset(pulled->data, 'x', pulled->len);
+    char folder[] = "/tmp/clymq-bench-net-XXXXXX";
+    struct io_fs *fs;
+    if (!mkdtemp(folder) || io_os_fs_new(folder, &fs) ||
+        io_fs_open(fs, "range", IO_OPEN_WRITE | IO_OPEN_CREATE, &file) ||
+        io_file_pwrite(file, pulled->data, pulled->len, 0) != (ssize_t)pulled->len)
+        return 1;
+    io_fs_unlink(fs, "range");
     static struct shard_message begin = {.run = start}, end = {.run = stop};
     shard_send(shards_get(shards, 0), &begin);
     await(&started);
@@ -313,6 +327,14 @@ int main(int argc, char **argv)
     push.message = bytes_of(text, 65536);
     run_raw(loop, "push 64 KiB, 4 deep", RPC_METHOD_PUSH, &push, 4, seconds);
     run_raw(loop, "pull 64 KiB, 4 deep", RPC_METHOD_PULL, &pull, 4, seconds);
+    from_file = true;
+    run_raw(loop, "pull 64 KiB of a file, 4 deep", RPC_METHOD_PULL, &pull, 4, seconds);
+    size_t len = pulled->len;
+    pulled->len = 4096;
+    run_raw(loop, "pull 4 KiB of a file, 4 deep", RPC_METHOD_PULL, &pull, 4, seconds);
+    from_file = false;
+    run_raw(loop, "pull 4 KiB, 4 deep", RPC_METHOD_PULL, &pull, 4, seconds);
+    pulled->len = len;
     push.message = bytes_of(text, 100);
     run_links(loop, "link, push 100 B, 64 deep", &push, NULL, 64, seconds);
     push.message = bytes_of(NULL, 65536);
@@ -325,6 +347,9 @@ int main(int argc, char **argv)
     shards_stop(shards);
     shards_free(shards);
     io_loop_free(loop);
+    io_file_close(file);
+    io_os_fs_free(fs);
+    rmdir(folder);
     buf_unref(pulled);
     return 0;
 }

@@ -9,6 +9,7 @@
 enum {
     PARTS_MAX = 64,
     GATHERED_BYTES = 1024,         /* pieces up to this size are copied together */
+    SMALL_RANGE_BYTES = 16 * 1024, /* of a file: read, rather than sent from there */
     ROUND_BYTES = 4 * 1024 * 1024, /* per connection and round, so that others get their turn */
 };
 
@@ -33,32 +34,49 @@ struct batch {
     int count;
     size_t bytes, gathered;
     struct net_output *file; /* its range is next */
-    bool more;               /* there is more than this batch */
 };
 
-/* false: no room for it. */
-static bool batch_add(struct net_part *part, struct batch *batch, const uint8_t *data, size_t len)
+/* Where bytes that are put together go next; NULL where len bytes have no room. */
+static uint8_t *gather_place(struct net_part *part, const struct batch *batch, size_t len)
 {
-    if (len <= GATHERED_BYTES && len <= NET_GATHER_BYTES - batch->gathered) {
-        uint8_t *place = part->gather + batch->gathered;
-        struct iovec *last = batch->count ? &batch->parts[batch->count - 1] : NULL;
-        bool joins = last && (uint8_t *)last->iov_base + last->iov_len == place;
-        if (!joins) {
-            if (batch->count == PARTS_MAX)
-                return false;
-            last = &batch->parts[batch->count++];
-            *last = (struct iovec){place, 0};
-        }
-        memcpy(place, data, len);
+    return len <= NET_GATHER_BYTES - batch->gathered ? part->gather + batch->gathered : NULL;
+}
+
+/* Adds bytes: as a part of their own, or to the last one where they lie behind it. false: no part is left. */
+static bool batch_add_part(struct batch *batch, const uint8_t *data, size_t len)
+{
+    struct iovec *last = batch->count ? &batch->parts[batch->count - 1] : NULL;
+    if (last && (uint8_t *)last->iov_base + last->iov_len == data)
         last->iov_len += len;
-        batch->gathered += len;
-    } else {
-        if (batch->count == PARTS_MAX)
-            return false;
+    else if (batch->count < PARTS_MAX)
         batch->parts[batch->count++] = (struct iovec){(void *)data, len};
-    }
+    else
+        return false;
     batch->bytes += len;
     return true;
+}
+
+static bool batch_add(struct net_part *part, struct batch *batch, const uint8_t *data, size_t len)
+{
+    uint8_t *place = len <= GATHERED_BYTES ? gather_place(part, batch, len) : NULL;
+    if (!place)
+        return batch_add_part(batch, data, len);
+    memcpy(place, data, len);
+    batch->gathered += len;
+    return batch_add_part(batch, place, len);
+}
+
+/* A small range costs less put together with what is around it than sent by a call of its own. false: it is
+ * for send_range, which also finds an error or the file's early end again and deals with it. */
+static bool batch_add_range(struct net_part *part, struct batch *batch, const struct net_payload *payload,
+                            size_t skip)
+{
+    size_t len = payload->len - skip;
+    uint8_t *place = len <= SMALL_RANGE_BYTES ? gather_place(part, batch, len) : NULL;
+    if (!place || io_file_pread(payload->file, place, len, payload->position + skip) != (ssize_t)len)
+        return false;
+    batch->gathered += len;
+    return batch_add_part(batch, place, len);
 }
 
 /* Adds what is left of one answer. false: the batch ends here. */
@@ -73,12 +91,13 @@ static bool batch_add_output(struct net_part *part, struct batch *batch, struct 
     }
     size_t tail_at = encoded->head_len + encoded->payload_len;
     if (at < tail_at) {
-        if (output->payload.file) {
+        const struct net_payload *payload = &output->payload;
+        size_t skip = at - encoded->head_len;
+        if (payload->file && !batch_add_range(part, batch, payload, skip)) {
             batch->file = output;
             return false;
         }
-        size_t skip = at - encoded->head_len;
-        if (!batch_add(part, batch, output->payload.slice.ptr + skip, encoded->payload_len - skip))
+        if (!payload->file && !batch_add(part, batch, payload->slice.ptr + skip, encoded->payload_len - skip))
             return false;
         at = tail_at;
     }
@@ -152,8 +171,9 @@ void net_output_flush(struct net_conn *conn)
             set_blocked(conn, true, true);
             break;
         }
-        ssize_t count = batch.count ? io_stream_writev(conn->stream, batch.parts, batch.count)
-                                    : send_range(conn, batch.file);
+        ssize_t count = !batch.count ? send_range(conn, batch.file)
+                        : batch.file ? io_stream_writev_more(conn->stream, batch.parts, batch.count)
+                                     : io_stream_writev(conn->stream, batch.parts, batch.count);
         if (count == CLYMQ_EAGAIN) {
             set_blocked(conn, true, round > 0);
             break;

@@ -299,6 +299,7 @@ static void raw_end(struct raw *raw)
     raw->env->streams[raw->slot] = NULL;
     raw->stream = NULL;
     raw->closed = true;
+    raw->cut |= raw->out_at < raw->out.len;
 }
 
 static void raw_on_ready(void *ctx, unsigned events)
@@ -332,6 +333,7 @@ static void raw_on_ready(void *ctx, unsigned events)
             break;
         if (count < 0) { /* what the other side said before is still to be read */
             raw->out_at = raw->out.len;
+            raw->cut = true;
             break;
         }
         raw->out_at += (size_t)count;

@@ -81,10 +81,10 @@ struct raw {
     struct io_stream *stream;
     struct strbuf out, in;
     size_t out_at, in_at;
-    size_t chunk;  /* writes at most so many bytes at once; 0 = no limit */
-    bool deaf;     /* does not read */
-    bool closed;   /* the other side closed, or an error */
-    size_t wanted; /* for raw_has */
+    size_t chunk; /* writes at most so many bytes at once; 0 = no limit */
+    bool deaf;    /* does not read */
+    bool closed;  /* the other side closed, or an error */
+    bool cut;     /* an error before all was sent */
     unsigned watched;
     int slot; /* in env->streams */
 };

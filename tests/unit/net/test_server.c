@@ -352,6 +352,7 @@ static void test_oversized(void **state)
                 raw.chunk = 1;
             }
             raw_send(&raw);
+            assert_false(raw.cut); /* it was heard out */
             raw_expect_push(&raw, &framed, 5, BYTES_LITERAL("before"));
             raw_expect_exception(&raw, 6, THRIFT_PROTOCOL_ERROR, "100000 bytes");
             /* At once when all that was declared has come; otherwise the rest is waited for, which only
