@@ -222,6 +222,14 @@ int partition_open(struct store *store, struct shard *shard, const struct partit
     return 0;
 }
 
+static void partition_tell_sealed(struct partition *partition, int error, int64_t end)
+{
+    void (*on_sealed)(void *, int, int64_t) = partition->on_sealed;
+    partition->on_sealed = NULL;
+    if (on_sealed)
+        on_sealed(partition->sealed_ctx, error, end);
+}
+
 static void partition_stop(struct partition *partition)
 {
     partition->closing = true;
@@ -229,6 +237,7 @@ static void partition_stop(struct partition *partition)
     list_remove(&partition->tail.link);
     partition_fail_pushes(partition, CLYMQ_ESHUTDOWN, CLYMQ_EUNCERTAIN);
     partition_fail_pulls(partition, CLYMQ_ESHUTDOWN);
+    partition_tell_sealed(partition, CLYMQ_ESHUTDOWN, -1);
 }
 
 static void partition_free(struct partition *partition)
@@ -332,12 +341,7 @@ int partition_adopt_chain(struct partition *partition, const struct partition_bl
 
 static void partition_on_block_sealed(void *ctx, struct block *block, int error)
 {
-    struct partition *partition = ctx;
-    void (*on_sealed)(void *, int, int64_t) = partition->on_sealed;
-    void *sealed_ctx = partition->sealed_ctx;
-    partition->on_sealed = NULL;
-    if (on_sealed)
-        on_sealed(sealed_ctx, error, block_end(block));
+    partition_tell_sealed(ctx, error, block_end(block));
 }
 
 void partition_seal(struct partition *partition, void (*done)(void *ctx, int error, int64_t end), void *ctx)

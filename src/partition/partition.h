@@ -13,7 +13,8 @@
  * A push that cannot be stored now waits in order up to push_wait_ms, then fails with CLYMQ_ENOSPC (disk
  * full) or CLYMQ_EPARTITION_REMOVED (its block was sealed and no next one came); so do those beyond
  * max_waiting_bytes, with CLYMQ_ELIMIT. These and all refusals are definite: the push is and will be in no
- * log. CLYMQ_EUNCERTAIN is not: the log failed while it was being written or synced. */
+ * log, nor is one that it repeats. CLYMQ_EUNCERTAIN is not: the log failed while it was being written or
+ * synced. */
 #ifndef CLYMQ_PARTITION_PARTITION_H
 #define CLYMQ_PARTITION_PARTITION_H
 
@@ -63,8 +64,8 @@ int partition_open(struct store *store, struct shard *shard, const struct partit
 /* The chain as metadata names it now, for a partition in service: opens a new last block as above (waiting
  * pushes go on in it) and removes the files of blocks that are no longer named. 0 when nothing changed. */
 int partition_adopt_chain(struct partition *partition, const struct partition_block *blocks, size_t count);
-/* Fails waiting pushes and pulls (CLYMQ_ESHUTDOWN) through their callbacks, closes blocks, frees. No sync:
- * store_stop does that before. */
+/* Fails waiting pushes, pulls and a seal (CLYMQ_ESHUTDOWN) through their callbacks, closes blocks, frees. No
+ * sync: store_stop does that before. */
 void partition_close(struct partition *partition);
 void partition_set_config(struct partition *partition, const struct partition_config *config);
 const struct partition_config *partition_get_config(const struct partition *partition);

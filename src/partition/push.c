@@ -17,6 +17,7 @@ enum {
     GATHER_MAX_BYTES = 1 << 20, /* single messages written as one batch */
     GATHER_MAX_COUNT = 16384,
     RETRY_MS = 250,
+    WAITING_BYTES = 512, /* what a waiting push holds besides its content, at least */
 };
 
 static size_t push_bytes(const struct partition_push *push)
@@ -47,12 +48,20 @@ static void queue_take(struct partition *partition, struct partition_push *push)
 {
     list_remove(&push->link);
     partition->queue_bytes -= push_bytes(push);
+    partition->queue_count--;
+}
+
+static bool queue_has_room(const struct partition *partition, const struct partition_push *push)
+{
+    size_t held = partition->queue_bytes + partition->queue_count * WAITING_BYTES;
+    return held + push_bytes(push) + WAITING_BYTES <= (size_t)partition->config.max_waiting_bytes;
 }
 
 static void queue_return(struct partition *partition, struct partition_push *push)
 {
     list_push_front(&partition->queue, &push->link);
     partition->queue_bytes += push_bytes(push);
+    partition->queue_count++;
 }
 
 void partition_push(struct partition *partition, struct partition_push *push)
@@ -64,14 +73,14 @@ void partition_push(struct partition *partition, struct partition_push *push)
     push->duplicate = false;
     push->appended = false;
     push->end_offset = -1;
-    if (partition->blocked &&
-        partition->queue_bytes + push_bytes(push) > (size_t)partition->config.max_waiting_bytes) {
+    if (partition->blocked && !queue_has_room(partition, push)) {
         push->error = CLYMQ_ELIMIT;
         list_push_back(&partition->refused, &push->link);
     } else {
         push->deadline_ns = io_loop_now_ns(partition->shard->loop) + IO_MS(partition->config.push_wait_ms);
         list_push_back(&partition->queue, &push->link);
         partition->queue_bytes += push_bytes(push);
+        partition->queue_count++;
     }
     partition_wake(partition);
 }
@@ -100,6 +109,35 @@ void partition_finish_commits(struct partition *partition)
             return;
         push_finish(push, 0);
     }
+}
+
+/* Whether the table knows it as stored, and where. */
+static bool push_is_repeat(const struct partition *partition, const struct partition_push *push,
+                           int64_t *ret_base_offset, int64_t *ret_end_offset)
+{
+    struct batch_header header;
+    const struct producers *producers = partition->producers;
+    if (!producers)
+        return false;
+    if (push->batch.ptr)
+        return batch_read_header(push->batch, UINT32_MAX, &header) == 0 &&
+               producers_check(producers, &header, ret_base_offset, ret_end_offset) == CLYMQ_EEXIST;
+    if (push->session == 0 || !producers_find_session(producers, push->producer, push->session,
+                                                      push->command_index, ret_base_offset))
+        return false;
+    *ret_end_offset = *ret_base_offset + 1;
+    return true;
+}
+
+/* Refuses a push for certain, in no list of the partition. A repeat of what is in the log cannot be: it
+ * shares that one's outcome. */
+static void push_refuse(struct partition *partition, struct partition_push *push, int error)
+{
+    int64_t base_offset, end_offset;
+    if (push_is_repeat(partition, push, &base_offset, &end_offset))
+        push_stored(partition, push, base_offset, end_offset, true);
+    else
+        push_finish(push, error);
 }
 
 static int push_check_ack(const struct partition *partition, const struct partition_push *push)
@@ -153,8 +191,12 @@ static int write_batch(struct partition *partition, struct partition_push *push)
             return error;
     }
     queue_take(partition, push);
+    if (error == CLYMQ_ELOG_FAILED) {
+        push_finish(push, CLYMQ_EUNCERTAIN);
+        return 0;
+    }
     if (error) {
-        push_finish(push, error == CLYMQ_ELOG_FAILED ? CLYMQ_EUNCERTAIN : error);
+        push_refuse(partition, push, error);
         return 0;
     }
     error = producers_note_header(producers, &header);
@@ -225,7 +267,7 @@ static void gather_push(struct gather *gather, struct partition_push *push)
     if (error) {
         if (noted)
             producers_forget_session(producers, push->producer, push->session, push->command_index);
-        push_finish(push, error);
+        push_refuse(partition, push, error);
         return;
     }
     push->base_offset = offset;
@@ -240,7 +282,9 @@ static void gather_undo(struct gather *gather, int error)
     while (!list_empty(&gather->repeated)) {
         struct partition_push *push = push_at(gather->repeated.prev);
         list_remove(&push->link);
-        if (error == CLYMQ_ENOSPC)
+        if (push->base_offset < gather->base_offset)
+            push_stored(partition, push, push->base_offset, push->base_offset + 1, true);
+        else if (error == CLYMQ_ENOSPC)
             queue_return(partition, push);
         else
             push_finish(push, error);
@@ -299,7 +343,7 @@ static int write_singles(struct partition *partition)
     if (error) {
         struct partition_push *push = push_at(partition->queue.next);
         queue_take(partition, push);
-        push_finish(push, error);
+        push_refuse(partition, push, error);
         return 0;
     }
     while (!list_empty(&partition->queue) && gather.bytes < GATHER_MAX_BYTES &&
@@ -370,8 +414,11 @@ static void queue_unblock(struct partition *partition)
 
 void partition_pump_pushes(struct partition *partition)
 {
-    while (!list_empty(&partition->refused))
-        push_finish(push_at(partition->refused.next), push_at(partition->refused.next)->error);
+    while (!list_empty(&partition->refused)) {
+        struct partition_push *push = push_at(partition->refused.next);
+        list_remove(&push->link);
+        push_refuse(partition, push, push->error);
+    }
     if (partition_error(partition)) {
         partition_fail_pushes(partition, CLYMQ_ELOG_FAILED, CLYMQ_EUNCERTAIN);
         return;
@@ -404,21 +451,31 @@ void partition_retry_pushes(struct io_timer *timer)
         if (push->deadline_ns > now_ns)
             break;
         queue_take(partition, push);
-        push_finish(push, store_is_full(partition->store) ? CLYMQ_ENOSPC : CLYMQ_EPARTITION_REMOVED);
+        push_refuse(partition, push,
+                    store_is_full(partition->store) ? CLYMQ_ENOSPC : CLYMQ_EPARTITION_REMOVED);
     }
     partition_wake(partition);
 }
 
-void partition_fail_pushes(struct partition *partition, int queued_error, int written_error)
+static void fail_committing(struct partition *partition, int error)
 {
     while (!list_empty(&partition->committing))
-        push_finish(push_at(partition->committing.next), written_error);
-    while (!list_empty(&partition->refused))
-        push_finish(push_at(partition->refused.next), push_at(partition->refused.next)->error);
+        push_finish(push_at(partition->committing.next), error);
+}
+
+void partition_fail_pushes(struct partition *partition, int queued_error, int written_error)
+{
+    fail_committing(partition, written_error);
+    while (!list_empty(&partition->refused)) {
+        struct partition_push *push = push_at(partition->refused.next);
+        list_remove(&push->link);
+        push_refuse(partition, push, push->error);
+    }
     while (!list_empty(&partition->queue)) {
         struct partition_push *push = push_at(partition->queue.next);
         queue_take(partition, push);
-        push_finish(push, queued_error);
+        push_refuse(partition, push, queued_error);
     }
+    fail_committing(partition, written_error); /* repeats of what was written */
     queue_unblock(partition);
 }

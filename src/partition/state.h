@@ -28,7 +28,7 @@ struct partition {
     /* Pushes: queue (not yet written), committing (written at level -1, in order), refused (only to be told
      * so). */
     struct list queue, committing, refused;
-    size_t queue_bytes;
+    size_t queue_bytes, queue_count;
     struct io_timer retry; /* armed while the queue is blocked */
     bool blocked;
 

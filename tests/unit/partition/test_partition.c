@@ -490,6 +490,109 @@ static void on_sealed(void *ctx, int error, int64_t end)
     *(struct seal_outcome *)ctx = (struct seal_outcome){true, error, end};
 }
 
+/* Messages without a byte cost memory all the same. */
+static void test_waiting_empty_pushes_are_bounded(void **state)
+{
+    struct machine *machine = machine_new(16);
+    partition_seal(machine->partition, NULL, NULL);
+    io_loop_wake(machine->loop);
+    sim_world_run_for(machine->world, IO_MS(100));
+    enum { COUNT = 4096 };
+    struct test_push *pushes = calloc(COUNT, sizeof(*pushes));
+    for (int i = 0; i < COUNT; i++) {
+        push_single(machine, &pushes[i], "", 1, 0, 0);
+        if (i == 0)
+            sim_world_run_for(machine->world, IO_MS(100));
+    }
+    sim_world_run_for(machine->world, IO_MS(100));
+    int refused = 0;
+    for (int i = 0; i < COUNT; i++)
+        refused += pushes[i].done && pushes[i].push.error == CLYMQ_ELIMIT;
+    assert_in_range(refused, COUNT / 2, COUNT - 1000);
+    sim_world_run_for(machine->world, IO_MS(40000));
+    for (int i = 0; i < COUNT; i++)
+        assert_true(pushes[i].done);
+    free(pushes);
+    machine_free(machine);
+}
+
+/* A definite error would say that the message is in no log; of a repeat that is not for sure. */
+static void test_repeats_are_never_refused(void **state)
+{
+    struct machine *machine = machine_new(17);
+    struct test_push first[2], again[2], other[2], waiting, tight;
+    push_single(machine, &first[0], "single", -1, 5, 1);
+    push_batch(machine, &first[1], batch_of(1, 1, 1, 77, 0), -1);
+    run_until(machine, &first[1].done);
+    /* Waiting for longer than the limit: */
+    machine->config.push_wait_ms = 2000;
+    partition_set_config(machine->partition, &machine->config);
+    struct seal_outcome outcome = {0};
+    partition_seal(machine->partition, on_sealed, &outcome);
+    io_loop_wake(machine->loop);
+    run_until(machine, &outcome.done);
+    push_single(machine, &other[0], "other", -1, 5, 2);
+    push_single(machine, &again[0], "single", -1, 5, 1);
+    push_batch(machine, &other[1], batch_of(1, 1, 1, 77, 1), -1);
+    push_batch(machine, &again[1], batch_of(1, 1, 1, 77, 0), -1);
+    sim_world_run_for(machine->world, IO_MS(4000));
+    for (int i = 0; i < 2; i++) {
+        assert_true(other[i].done && again[i].done);
+        assert_int_equal(other[i].push.error, CLYMQ_EPARTITION_REMOVED);
+        assert_int_equal(again[i].push.error, 0);
+        assert_true(again[i].push.duplicate);
+        assert_int_equal(again[i].push.base_offset, first[i].push.base_offset);
+    }
+    /* Beyond what may wait: */
+    machine->config.max_waiting_bytes = 1;
+    partition_set_config(machine->partition, &machine->config);
+    push_single(machine, &waiting, "waiting", -1, 5, 3);
+    sim_world_run_for(machine->world, IO_MS(100));
+    assert_false(waiting.done);
+    push_single(machine, &tight, "tight", -1, 5, 4);
+    push_single(machine, &again[0], "single", -1, 5, 1);
+    push_batch(machine, &again[1], batch_of(1, 1, 1, 77, 0), -1);
+    sim_world_run_for(machine->world, IO_MS(100));
+    assert_true(tight.done && again[0].done && again[1].done);
+    assert_int_equal(tight.push.error, CLYMQ_ELIMIT);
+    assert_int_equal(again[0].push.error, 0);
+    assert_int_equal(again[1].push.error, 0);
+    machine_free(machine);
+}
+
+/* Where memory is short the repeat of a stored message is still answered as stored. */
+static void test_repeats_without_memory(void **state)
+{
+    for (uint64_t nth = 1; nth < 5000; nth++) {
+        struct machine *machine = machine_new(18);
+        struct test_push first, again = {0}, other = {0};
+        push_single(machine, &first, "stored", -1, 5, 1);
+        run_until(machine, &first.done);
+        struct buf *messages[2] = {buf_of_text("stored"), buf_of_text("other")};
+        mem_fail_nth(nth);
+        for (int i = 0; i < 2; i++) {
+            struct test_push *test = i ? &other : &again;
+            test->push = (struct partition_push){.ack = -1,
+                                                 .value = bytes_of(messages[i]->data, messages[i]->len),
+                                                 .producer = BYTES_LITERAL("producer"),
+                                                 .session = 5,
+                                                 .command_index = i + 1};
+            push_start(machine, test, messages[i]);
+        }
+        for (int step = 0; step < 2000 && !(again.done && other.done); step++)
+            sim_world_step(machine->world);
+        bool reached = mem_failed();
+        mem_fail_nth(0);
+        assert_true(again.done && other.done);
+        assert_int_equal(again.push.error, 0);
+        assert_true(again.push.duplicate);
+        machine_free(machine);
+        if (!reached)
+            return;
+    }
+    fail_msg("the allocations never ended");
+}
+
 /* Seals the open block and opens the next one, as the coordinator would. */
 static void change_block(struct machine *machine, struct test_push *waiting, const char *text)
 {
@@ -769,6 +872,34 @@ static void test_closing_answers_everybody(void **state)
     machine_free(machine);
 }
 
+/* A block whose files cannot be removed is closed all the same: nothing of the partition is left that it
+ * could tell of. */
+static void test_a_failed_deletion_leaves_nothing_open(void **state)
+{
+    struct machine *machine = machine_new(19);
+    struct test_push push;
+    struct seal_outcome outcome = {0};
+    push_single(machine, &push, "x", 1, 0, 0);
+    run_until(machine, &push.done); /* written, not yet synced */
+    partition_seal(machine->partition, on_sealed, &outcome);
+    sim_process_set_disk_faults(machine->process, &(struct sim_disk_faults){.eio_write_ppm = 1000000});
+    struct partition *partition = machine->partition;
+    machine->partition = NULL;
+    assert_int_not_equal(partition_delete(partition), 0);
+    assert_true(outcome.done);
+    assert_int_equal(outcome.error, CLYMQ_ESHUTDOWN);
+    sim_process_set_disk_faults(machine->process, &(struct sim_disk_faults){0});
+    io_loop_wake(machine->loop);
+    sim_world_run_for(machine->world, IO_MS(1000));
+    /* It is there and can be tried again. */
+    struct block_recovery recovery;
+    assert_int_equal(partition_open(machine->store, shards_get(machine->shards, 0), &machine->config,
+                                    machine->chain, machine->chain_count, &partition, &recovery),
+                     0);
+    assert_int_equal(partition_delete(partition), 0);
+    machine_free(machine);
+}
+
 static void test_every_allocation_may_fail(void **state)
 {
     for (uint64_t nth = 1; nth < 5000; nth++) {
@@ -812,6 +943,9 @@ int main(void)
         cmocka_unit_test(test_session_retries),
         cmocka_unit_test(test_full_disk_is_waited_out),
         cmocka_unit_test(test_waiting_pushes_are_bounded),
+        cmocka_unit_test(test_waiting_empty_pushes_are_bounded),
+        cmocka_unit_test(test_repeats_are_never_refused),
+        cmocka_unit_test(test_repeats_without_memory),
         cmocka_unit_test(test_a_new_block_goes_on),
         cmocka_unit_test(test_blocks_no_longer_named_are_removed),
         cmocka_unit_test(test_pulls_wait),
@@ -820,6 +954,7 @@ int main(void)
         cmocka_unit_test(test_offsets_by_time),
         cmocka_unit_test(test_retention),
         cmocka_unit_test(test_closing_answers_everybody),
+        cmocka_unit_test(test_a_failed_deletion_leaves_nothing_open),
         cmocka_unit_test(test_every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
