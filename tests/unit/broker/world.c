@@ -80,7 +80,7 @@ void world_run_for(struct world *world, int64_t ms)
     sim_world_run_for(world->sim, IO_MS(ms));
 }
 
-int world_try_start(struct world *world)
+void world_begin_start(struct world *world)
 {
     struct strbuf error = {0};
     uint8_t random[16] = {1, 2, 3};
@@ -97,6 +97,11 @@ int world_try_start(struct world *world)
         broker_node_new(&world->config, world->shards, world->folder, world->metrics, &world->node), 0);
     world->done = false;
     broker_node_start(world->node, on_done, world);
+}
+
+int world_try_start(struct world *world)
+{
+    world_begin_start(world);
     assert_true(world_run_until(world, &world->done, WORLD_LIMIT_MS));
     return world->done_error;
 }
@@ -230,7 +235,7 @@ int64_t world_metric_sum(struct world *world, const char *name)
 
 /* ---- calls ---- */
 
-static void on_answer(void *ctx, const struct net_answer *got)
+void answer_take(void *ctx, const struct net_answer *got)
 {
     struct answer *answer = ctx;
 
@@ -247,7 +252,7 @@ static void on_answer(void *ctx, const struct net_answer *got)
 void call_begin(struct net_link *link, enum rpc_method_id method, const void *request, struct answer *answer)
 {
     *answer = (struct answer){.method = method};
-    assert_int_equal(net_link_call(link, method, request, NULL, 0, on_answer, answer), 0);
+    assert_int_equal(net_link_call(link, method, request, NULL, 0, answer_take, answer), 0);
 }
 
 void call(struct world *world, struct net_link *link, enum rpc_method_id method, const void *request,

@@ -63,6 +63,7 @@ void world_free(struct world *world);
  */
 void world_start(struct world *world);
 int world_try_start(struct world *world);
+void world_begin_start(struct world *world);            /* done tells when it is over */
 void world_stop(struct world *world);                   /* clean, and frees the life */
 void world_crash(struct world *world, bool power_loss); /* at once, and frees the life; links are gone */
 void world_connect(struct world *world);                /* makes the two links */
@@ -107,6 +108,8 @@ void call_begin(struct net_link *link, enum rpc_method_id method, const void *re
 void call(struct world *world, struct net_link *link, enum rpc_method_id method, const void *request,
           struct answer *answer);
 void answer_free(struct answer *answer);
+void answer_take(void *ctx,
+                 const struct net_answer *got); /* the callback; ctx: struct answer with its method */
 
 struct bytes text(const char *text); /* bytes_of_text, short */
 bool bytes_are(struct bytes bytes, const char *text);
