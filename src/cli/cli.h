@@ -36,11 +36,11 @@ struct cli_common {
         {.name = "timeout",                                                                                  \
          .type = OPTION_DURATION_MS,                                                                         \
          .offset = offsetof(S, common.timeout),                                                              \
-         .fallback = "10s",                                                                                  \
+         .fallback = "30s",                                                                                  \
          .min = 1,                                                                                           \
          .max = 3600000,                                                                                     \
          .section = "Connection",                                                                            \
-         .help = "How long to wait for a server's answer."},                                                 \
+         .help = "How long to wait for a server's answer; 8 s at most where none can be connected to."},     \
         {.name = "json",                                                                                     \
          .type = OPTION_BOOL,                                                                                \
          .offset = offsetof(S, common.json),                                                                 \

@@ -22,17 +22,20 @@ static void reader_drop_chunk(struct core_consumer *consumer, int64_t position)
     consumer->used -= chunk->charged;
     partition->queued -= chunk->charged;
     bool current = chunk->generation == partition->generation;
-    if (chunk->error && current) {
+    if (chunk->error && current)
         partition->halted = false;
-        partition->resumed = true;
-    }
     if (position >= 0 && current) {
         partition->position = position;
         partition->generation++;
-        partition->resumed = true;
     }
-    if (!list_empty(&consumer->starving) || partition->resumed)
+    if ((chunk->error || position >= 0) && current) {
+        partition->resumed = true;
+        consumer_wake_partition(partition);
+    } else if (partition->full) {
+        consumer_wake_partition(partition);
+    } else if (!list_empty(&consumer->starving)) {
         consumer_signal(consumer);
+    }
     consumer_unlock(consumer);
     consumer_chunk_free(chunk);
 }
@@ -175,6 +178,9 @@ int core_consumer_next(struct core_consumer *consumer, const clymq_message **ret
             reader_drop_chunk(consumer, -1);
             continue;
         }
+        /* What cannot be read back was damaged on its way or on the disk. */
+        if (error == CLYMQ_EBATCH || error == CLYMQ_ECOMPRESSION)
+            error = CLYMQ_ECORRUPT;
         reader->message = (clymq_message){.topic = chunk->partition->topic->name,
                                           .partition = chunk->partition->name,
                                           .offset = chunk->wanted};

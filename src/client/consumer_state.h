@@ -32,7 +32,9 @@ struct consumer_partition {
     size_t reserved;        /* for the fetch under way */
     bool assigned;          /* a place was found: it counts for the end */
     bool halted;            /* an error waits to be read */
-    bool resumed;           /* it was read */
+    bool resumed;           /* it was read: go on after a pause */
+    bool full;              /* its own chunks hold enough: goes on when one is consumed */
+    struct list woken;      /* in core_consumer.woken: may go on */
     struct list starving;   /* in core_consumer.starving: waits for room */
 };
 
@@ -64,14 +66,16 @@ struct core_consumer {
     struct core *core;
     struct core_consumer_config config;
     struct list partitions; /* changed under the lock */
+    struct map *by_name;    /* "topic/partition" */
     size_t partition_count;
     struct io_timer tick;
     unsigned slot;
     bool freeing;
     struct consumer_reader reader;
     /* Under the lock. */
-    struct list chunks; /* struct consumer_chunk, in order of arrival */
-    struct list starving;
+    struct list chunks;   /* struct consumer_chunk, in order of arrival */
+    struct list starving; /* struct consumer_partition, in the order in which they ran out of room */
+    struct list woken;
     size_t used;
     bool signalled;
 };
@@ -88,6 +92,8 @@ static inline void consumer_unlock(struct core_consumer *consumer)
 }
 
 void consumer_fetch(struct consumer_partition *partition);
+/* Under the lock: the partition may go on, the loop's side sees to it. */
+void consumer_wake_partition(struct consumer_partition *partition);
 void consumer_signal(struct core_consumer *consumer); /* under the lock */
 void consumer_chunk_free(struct consumer_chunk *chunk);
 void consumer_reader_end(struct core_consumer *consumer);

@@ -48,7 +48,8 @@ struct core_call {
     const void *request; /* the method's request struct; it and its views stay valid until done */
     /* Where to: the leader of this partition, or, both NULL, a coordinator. */
     const char *topic, *partition;
-    int64_t timeout_ms; /* for all attempts together; 0 = request_timeout_ms */
+    int64_t timeout_ms;     /* for all attempts together; 0 = request_timeout_ms */
+    int64_t unreachable_ms; /* the same while no server could even be connected to; 0 = timeout_ms */
     /* error: 0, the server's error number, or why no server answered. response: the method's response struct,
      * valid during the callback, NULL without an answer. sentence: what happened and what to do; "" on
      * success. */
@@ -58,7 +59,8 @@ struct core_call {
     struct core *core;
     struct list link;
     struct io_timer timer;
-    uint64_t deadline_ns;
+    uint64_t deadline_ns, unreachable_ns;
+    bool reached;
     struct core_attempt *attempt; /* under way; NULL = waiting for the timer */
     struct core_topic *route;     /* of a partition's call */
     uint64_t start_version,

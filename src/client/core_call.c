@@ -49,7 +49,8 @@ static void call_give_up(struct core_call *call)
         snprintf(call->sentence, sizeof(call->sentence),
                  "no coordinator answered within %" PRId64
                  " ms (asked: %.120s; last: %.120s); check that clymqd runs there",
-                 call->timeout_ms, list.data ? list.data : "?", last[0] ? last : "no answer");
+                 call->reached ? call->timeout_ms : call->unreachable_ms, list.data ? list.data : "?",
+                 last[0] ? last : "no answer");
         strbuf_free(&list);
     }
     call_finish(call, error, NULL);
@@ -98,6 +99,7 @@ static void call_answered(void *ctx, const struct net_answer *answer)
     }
     bool moved = core_error_is_transport(answer);
     bool astray = call->topic && (error == CLYMQ_ETOPIC_UNKNOWN || error == CLYMQ_EPARTITION_UNKNOWN);
+    call->reached |= error != CLYMQ_EUNREACH;
     call_note(call, error, attempt->address, sentence);
     mem_free(attempt);
     if (!moved && !astray && !error_asks_again(error)) {
@@ -151,7 +153,7 @@ static void call_try(struct io_timer *timer)
     struct core_call *call = timer->ctx;
     struct core *core = call->core;
     uint64_t now_ns = io_loop_now_ns(core->loop);
-    if (now_ns >= call->deadline_ns) {
+    if (now_ns >= call->deadline_ns || (!call->reached && now_ns >= call->unreachable_ns)) {
         call_give_up(call);
         return;
     }
@@ -193,7 +195,11 @@ int core_call_start(struct core *core, struct core_call *call)
     if (call->topic && !(call->route = core_topic_get(core, call->topic)))
         return CLYMQ_ENOMEM;
     call->start_version = call->route_version = call->route ? call->route->version : 0;
+    if (call->unreachable_ms <= 0 || call->unreachable_ms > call->timeout_ms)
+        call->unreachable_ms = call->timeout_ms;
+    call->reached = false;
     call->deadline_ns = io_loop_now_ns(core->loop) + IO_MS(call->timeout_ms);
+    call->unreachable_ns = io_loop_now_ns(core->loop) + IO_MS(call->unreachable_ms);
     call->timer = (struct io_timer){.fire = call_try, .ctx = call};
     int error = io_timer_start(core->loop, &call->timer, 0);
     if (error)

@@ -161,16 +161,15 @@ static void partition_store(struct consumer_partition *partition, struct consume
     } else if (partition->waited) {
         consumer_fetch(partition);
     } else {
-        int64_t ms = IDLE_FIRST_MS << (partition->idle < 6 ? partition->idle : 6);
+        int64_t ms = IDLE_FIRST_MS << (partition->idle < 8 ? partition->idle : 8);
         partition->idle++;
         partition_pause(partition,
                         IO_MS(ms < consumer->config.fetch_wait_ms ? ms : consumer->config.fetch_wait_ms));
     }
 }
 
-static void partition_answered(void *ctx, const struct net_answer *answer)
+static void partition_judge(struct consumer_partition *partition, const struct net_answer *answer)
 {
-    struct consumer_partition *partition = ctx;
     struct core_consumer *consumer = partition->consumer;
     partition->calling = false;
     consumer_lock(consumer);
@@ -203,23 +202,59 @@ static void partition_answered(void *ctx, const struct net_answer *answer)
         partition_report(partition, error);
 }
 
+static void consumer_feed(struct core_consumer *consumer);
+
+static void partition_answered(void *ctx, const struct net_answer *answer)
+{
+    struct consumer_partition *partition = ctx;
+    partition_judge(partition, answer);
+    /* What was reserved and not needed is free for others. */
+    if (!partition->consumer->freeing)
+        consumer_feed(partition->consumer);
+}
+
+static bool consumer_has_room(const struct core_consumer *consumer, size_t size)
+{
+    return consumer->used == 0 || consumer->used + size <= (size_t)consumer->config.buffer_bytes;
+}
+
 /* Takes room for a fetch, or a place in the line of those that wait for it. */
 static bool partition_reserve(struct consumer_partition *partition, size_t size)
 {
     struct core_consumer *consumer = partition->consumer;
+    bool fits = false;
     consumer_lock(consumer);
-    bool fits = partition->queued < (size_t)consumer->config.fetch_max_bytes &&
-                (consumer->used == 0 || consumer->used + size <= (size_t)consumer->config.buffer_bytes);
-    if (fits) {
+    partition->full = partition->queued >= (size_t)consumer->config.fetch_max_bytes;
+    if (!partition->full && consumer_has_room(consumer, size)) {
+        fits = true;
         consumer->used += size;
         partition->reserved = size;
         partition->asked_offset = partition->position;
         partition->asked_generation = partition->generation;
-    } else if (list_empty(&partition->starving)) {
+    } else if (!partition->full && list_empty(&partition->starving)) {
         list_push_back(&consumer->starving, &partition->starving);
     }
     consumer_unlock(consumer);
     return fits;
+}
+
+/* Gives room that came free to those that wait for it, in order. */
+static void consumer_feed(struct core_consumer *consumer)
+{
+    for (;;) {
+        consumer_lock(consumer);
+        struct list *at = NULL;
+        if (!list_empty(&consumer->starving)) {
+            struct consumer_partition *first =
+                CONTAINER_OF(consumer->starving.next, struct consumer_partition, starving);
+            if (consumer_has_room(consumer, fetch_size(first)))
+                at = list_pop_front(&consumer->starving);
+        }
+        consumer_unlock(consumer);
+        if (!at)
+            return;
+        consumer_fetch(CONTAINER_OF(at, struct consumer_partition, starving));
+    }
 }
 
 static const char *partition_leader(struct consumer_partition *partition)
@@ -350,26 +385,23 @@ static void partition_found(struct core_call *call, int error, const void *answe
     done(partition->done_ctx, error, position, sentence);
 }
 
-static struct consumer_partition *consumer_find(struct core_consumer *consumer, const char *topic,
-                                                const char *partition)
+/* The key of a partition; '/' is in no name. */
+static int partition_key(const char *topic, const char *partition, struct strbuf *key)
 {
-    LIST_FOR_EACH(at, &consumer->partitions) {
-        struct consumer_partition *known = partition_at(at);
-        if (strcmp(known->name, partition) == 0 && strcmp(known->topic->name, topic) == 0)
-            return known;
-    }
-    return NULL;
+    strbuf_printf(key, "%s/%s", topic, partition);
+    return key->failed ? CLYMQ_ENOMEM : 0;
 }
 
 static int partition_new(struct core_consumer *consumer, const char *topic, const char *name,
-                         struct consumer_partition **ret_partition)
+                         struct bytes key, struct consumer_partition **ret_partition)
 {
     struct core_topic *known = core_topic_get(consumer->core, topic);
     struct consumer_partition *partition = known ? mem_zalloc(sizeof(*partition)) : NULL;
     if (!partition)
         return CLYMQ_ENOMEM;
     partition->name = mem_strdup(name);
-    if (!partition->name) {
+    if (!partition->name || map_put(consumer->by_name, key, partition) != 0) {
+        mem_free(partition->name);
         mem_free(partition);
         return CLYMQ_ENOMEM;
     }
@@ -379,6 +411,7 @@ static int partition_new(struct core_consumer *consumer, const char *topic, cons
     partition->timer = (struct io_timer){.fire = partition_timer, .ctx = partition};
     partition->watch = (struct core_topic_watch){.changed = partition_topic_changed, .ctx = partition};
     list_init(&partition->starving);
+    list_init(&partition->woken);
     core_topic_watch_add(known, &partition->watch);
     consumer_lock(consumer);
     partition->index = consumer->partition_count++;
@@ -397,8 +430,12 @@ int core_consumer_assign(struct core_consumer *consumer, const char *topic, cons
         return CLYMQ_EINVAL;
     if (by_time && at < 0)
         return CLYMQ_EINVAL;
-    struct consumer_partition *place = consumer_find(consumer, topic, partition);
-    int error = place ? 0 : partition_new(consumer, topic, partition, &place);
+    struct strbuf key = {0};
+    int error = partition_key(topic, partition, &key);
+    struct consumer_partition *place = error ? NULL : map_get(consumer->by_name, bytes_of(key.data, key.len));
+    if (!error && !place)
+        error = partition_new(consumer, topic, partition, bytes_of(key.data, key.len), &place);
+    strbuf_free(&key);
     if (error)
         return error;
     if (place->done)
@@ -432,34 +469,23 @@ void core_consumer_kick(struct core_consumer *consumer)
 {
     if (consumer->freeing)
         return;
-    consumer_lock(consumer);
-    consumer->signalled = false;
-    struct list line;
-    list_init(&line);
-    struct list *at;
-    while ((at = list_pop_front(&consumer->starving)) != NULL)
-        list_push_back(&line, at);
-    consumer_unlock(consumer);
-    /* Those that still find no room line up again in the same order. */
     for (;;) {
         consumer_lock(consumer);
-        at = list_pop_front(&line);
+        consumer->signalled = false;
+        struct list *at = list_pop_front(&consumer->woken);
+        struct consumer_partition *partition = at ? CONTAINER_OF(at, struct consumer_partition, woken) : NULL;
+        bool resumed = partition && partition->resumed;
+        if (partition)
+            partition->resumed = false;
         consumer_unlock(consumer);
-        if (!at)
+        if (!partition)
             break;
-        consumer_fetch(CONTAINER_OF(at, struct consumer_partition, starving));
-    }
-    LIST_FOR_EACH(each, &consumer->partitions) {
-        struct consumer_partition *partition = partition_at(each);
-        consumer_lock(consumer);
-        bool resumed = partition->resumed;
-        partition->resumed = false;
-        consumer_unlock(consumer);
-        if (resumed && partition->placed && !partition->calling && !io_timer_armed(&partition->timer))
-            partition_again(partition);
-        else if (partition->stuck)
+        if (!resumed)
             consumer_fetch(partition);
+        else if (partition->placed && !partition->calling && !io_timer_armed(&partition->timer))
+            partition_again(partition);
     }
+    consumer_feed(consumer);
 }
 
 /* Armed all the time, so that a kick never lacks memory for its timer; and once a second it makes good what
@@ -469,6 +495,16 @@ static void consumer_tick(struct io_timer *timer)
     struct core_consumer *consumer = timer->ctx;
     (void)io_timer_start(consumer->core->loop, &consumer->tick, IO_MS(TICK_MS)); /* in the place just left */
     core_consumer_kick(consumer);
+    LIST_FOR_EACH(at, &consumer->partitions)
+        if (partition_at(at)->stuck)
+            consumer_fetch(partition_at(at));
+}
+
+void consumer_wake_partition(struct consumer_partition *partition)
+{
+    if (list_empty(&partition->woken))
+        list_push_back(&partition->consumer->woken, &partition->woken);
+    consumer_signal(partition->consumer);
 }
 
 void consumer_signal(struct core_consumer *consumer)
@@ -495,14 +531,18 @@ int core_consumer_new(struct core *core, const struct core_consumer_config *conf
     consumer->core = core;
     consumer->config = *config;
     consumer->tick = (struct io_timer){.fire = consumer_tick, .ctx = consumer};
-    int error = io_timer_start(core->loop, &consumer->tick, IO_MS(TICK_MS));
+    consumer->by_name = map_new();
+    int error =
+        consumer->by_name ? io_timer_start(core->loop, &consumer->tick, IO_MS(TICK_MS)) : CLYMQ_ENOMEM;
     if (error) {
+        map_free(consumer->by_name);
         mem_free(consumer);
         return error;
     }
     consumer->slot = core_slots_take(core, LINKS);
     list_init(&consumer->partitions);
     list_init(&consumer->starving);
+    list_init(&consumer->woken);
     list_init(&consumer->chunks);
     *ret_consumer = consumer;
     return 0;
@@ -527,6 +567,7 @@ void core_consumer_free(struct core_consumer *consumer)
         mem_free(partition->name);
         mem_free(partition);
     }
+    map_free(consumer->by_name);
     mem_free(consumer);
 }
 

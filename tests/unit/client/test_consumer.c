@@ -250,7 +250,7 @@ static void test_damage(void **state)
     for (int i = 0; i < 3; i++) {
         run->last_error = 0;
         assert_true(fake_cluster_run_until(&run->cluster, has_error, run, 60000));
-        assert_int_equal(run->last_error, CLYMQ_EBATCH);
+        assert_int_equal(run->last_error, CLYMQ_ECORRUPT);
     }
     assert_true(run->total < run->wanted);
     batch->data->data[batch->data->len - 1] ^= 0x10; /* another replica has it whole */
