@@ -7,12 +7,15 @@
 
 struct partition_values {
     struct cli_common common;
-    int64_t ack, replicas;
+    int64_t replicas;
+    int ack; /* of ack_levels */
     bool yes;
 };
 #define AT(field) offsetof(struct partition_values, field)
 
-enum { ACK_AS_IT_IS = -2 };
+#define ACK_CHOICES "unchanged|-1|1|0"
+static const int ack_levels[] = {0, -1, 1, 0};
+enum { ACK_UNCHANGED = 0 };
 
 static const struct option create_table[] = {
     CLI_COMMON_OPTIONS(struct partition_values),
@@ -66,14 +69,12 @@ const struct cli_command cli_partition_create = {
 
 static const struct option set_table[] = {
     {.name = "ack",
-     .type = OPTION_INT,
+     .type = OPTION_CHOICE,
      .offset = AT(ack),
-     .fallback = "-2",
-     .min = -2,
-     .max = 1,
+     .fallback = "unchanged",
+     .choices = ACK_CHOICES,
      .section = "Partition",
-     .placeholder = "-1|1|0",
-     .help = "The least that a message counts as stored with; -2 leaves it as it is."},
+     .help = "The most that producers can ask for: on disk, written, or received."},
     {.name = "replicas",
      .type = OPTION_INT,
      .offset = AT(replicas),
@@ -113,14 +114,14 @@ static int find_ack(clymq_client *client, const char *topic, const char *partiti
 static int set_run(void *values_ptr, int argc, char **argv)
 {
     struct partition_values *values = values_ptr;
-    if (values->ack == ACK_AS_IT_IS && values->replicas == 0)
+    if (values->ack == ACK_UNCHANGED && values->replicas == 0)
         return cli_usage("nothing to set: give --ack or --replicas");
     clymq_client *client;
     int code = cli_connect(&values->common, &client);
     if (code)
         return code;
-    int64_t ack = values->ack;
-    if (ack == ACK_AS_IT_IS)
+    int64_t ack = ack_levels[values->ack];
+    if (values->ack == ACK_UNCHANGED)
         code = find_ack(client, argv[0], argv[1], &ack);
     if (!code)
         code = clymq_partition_set(client, argv[0], argv[1], (int)ack, (int)values->replicas)

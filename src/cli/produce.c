@@ -167,7 +167,7 @@ struct run {
     clymq_client *client;
     clymq_producer *producer;
     _Atomic uint64_t acknowledged, acknowledged_bytes, failed, uncertain;
-    _Atomic int first_error;
+    _Atomic int reason; /* of the failures */
     uint64_t sent, bytes, total_bytes;
     int64_t started_us;
     struct progress progress;
@@ -183,8 +183,10 @@ static void on_delivery(void *ctx, int error, const clymq_message *message)
                                   memory_order_relaxed);
         return;
     }
-    int none = 0;
-    atomic_compare_exchange_strong(&run->first_error, &none, error);
+    /* A time-out tells less than why those behind it were not even sent. */
+    int known = atomic_load(&run->reason);
+    if (!known || (known == CLYMQ_ETIMEDOUT && error != CLYMQ_ECANCELED))
+        atomic_store(&run->reason, error);
     if (error == CLYMQ_ETIMEDOUT || error == CLYMQ_EUNCERTAIN)
         atomic_fetch_add(&run->uncertain, 1);
     atomic_fetch_add(&run->failed, 1);
@@ -298,7 +300,7 @@ static int send_input(struct run *run, struct lines *input, const char *name)
         if (cli_interrupted())
             return CLI_INTERRUPTED;
         /* Once something has failed for good there is no use in going on. */
-        if (atomic_load_explicit(&run->first_error, memory_order_relaxed))
+        if (atomic_load_explicit(&run->reason, memory_order_relaxed))
             return CLI_FAILED;
         struct bytes piece;
         int error = run->values->whole_file ? lines_rest(input, &piece) : lines_next(input, &piece);
@@ -308,6 +310,9 @@ static int send_input(struct run *run, struct lines *input, const char *name)
             continue;
         if (error == CLYMQ_EIO)
             cli_complain("%s: %s", name, strerror(input->os_error));
+        else if (error == CLYMQ_ETOOBIG)
+            cli_complain("%s: message %" PRIu64 " is longer than %d bytes%s", name, run->sent + 1,
+                         MESSAGE_MAX, run->values->whole_file ? "" : ": are these lines of text?");
         else if (error)
             cli_complain("%s: message %" PRIu64 ": %s", name, run->sent + 1, error_sentence(error));
         if (!error)
@@ -346,13 +351,14 @@ static int summarize(struct run *run, int code)
                (double)bytes / 1e6 / seconds);
     else
         fprintf(stderr,
-                "%" PRIu64 " messages acknowledged, %" PRIu64 " bytes, %.2f s, %.0f messages/s, %.2f MB/s\n",
-                acknowledged, bytes, seconds, (double)acknowledged / seconds, (double)bytes / 1e6 / seconds);
+                "%" PRIu64 " message%s acknowledged, %" PRIu64 " bytes, %.2f s, %.0f messages/s, %.2f MB/s\n",
+                acknowledged, acknowledged == 1 ? "" : "s", bytes, seconds, (double)acknowledged / seconds,
+                (double)bytes / 1e6 / seconds);
     if (failed) {
         cli_complain("%" PRIu64 " of %" PRIu64 " messages were acknowledged, %" PRIu64 " were not%s: %s",
                      acknowledged, run->sent, failed,
                      uncertain ? " (some of these may be stored all the same)" : "",
-                     error_sentence(atomic_load(&run->first_error)));
+                     error_sentence(atomic_load(&run->reason)));
         code = code == CLI_INTERRUPTED ? code : CLI_FAILED;
     } else if (code) {
         cli_complain("stopped: %" PRIu64 " messages were sent and all of them acknowledged", acknowledged);

@@ -404,6 +404,18 @@ static void queue_block(struct partition *partition)
         partition_fail_pushes(partition, CLYMQ_ENOMEM, CLYMQ_EUNCERTAIN);
 }
 
+/* Once, not at every attempt. */
+static void tell_blocked(const struct partition *partition, int error)
+{
+    char topic[33];
+
+    if (partition->blocked)
+        return;
+    uuid_format(partition->config.topic, topic);
+    log_limited(LOG_WARN, "topic %s, partition %" PRIu32 ": pushes wait: %s", topic, partition->config.number,
+                error_sentence(error));
+}
+
 static void queue_unblock(struct partition *partition)
 {
     if (!partition->blocked)
@@ -433,8 +445,7 @@ void partition_pump_pushes(struct partition *partition)
         struct partition_push *push = push_at(partition->queue.next);
         int error = push->batch.ptr ? write_batch(partition, push) : write_singles(partition);
         if (error) {
-            log_limited(LOG_WARN, "partition %" PRIu32 ": pushes wait: %s", partition->config.number,
-                        error_sentence(error));
+            tell_blocked(partition, error);
             queue_block(partition);
             return;
         }
