@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "store/checkpoint.h"
+#include "store/folder_impl.h"
 #include "store/index.h"
 #include "store/store_impl.h"
 
@@ -30,6 +31,7 @@ enum { READ_CHUNK = 256 << 10, SNAPSHOTS_KEPT = 2 };
 struct recovery {
     struct block *block;
     const struct state_entry *entry; /* NULL: the state files do not know the block */
+    bool entry_durable; /* it is what the state files said at start, not of a block closed in this run */
     struct block_recovery result;
     char dir[BLOCK_DIR_MAX];
     struct log_point mark;       /* durable for certain */
@@ -98,7 +100,7 @@ static void remove_segment_files(struct recovery *recovery, int64_t base, bool l
     }
 }
 
-/* Segments that retention dropped, but whose files it could not remove any more. */
+/* Segments that retention dropped, but whose files it could not remove any more, or not yet. */
 static size_t count_leftovers(const struct recovery *recovery, const int64_t *bases, size_t count)
 {
     const struct state_entry *entry = recovery->entry;
@@ -138,9 +140,9 @@ static int scan_folder(struct recovery *recovery)
     io_fs_free_names(names, count);
     size_t below = error ? 0 : count_leftovers(recovery, bases, base_count);
     for (size_t i = 0; i < base_count && !error; i++) {
-        if (i < below)
+        if (i < below && recovery->entry_durable)
             remove_segment_files(recovery, bases[i], true);
-        else
+        else if (i >= below)
             error = add_segment(recovery, bases[i]);
     }
     mem_free(bases);
@@ -202,10 +204,10 @@ static int load_snapshot(struct recovery *recovery, struct log_point *ret_point)
         if (error == CLYMQ_ENOMEM || error == CLYMQ_EFORMAT)
             return error;
         bool below = !error && snapshot.point.base < block->segments[0]->base;
-        if (!error && !below && !is_within(block, &snapshot.point))
-            error = CLYMQ_ECORRUPT;
         if (!error) {
-            error = block->events.on_snapshot_load(block->events.ctx, snapshot.state);
+            error = below || is_within(block, &snapshot.point)
+                        ? block->events.on_snapshot_load(block->events.ctx, snapshot.state)
+                        : CLYMQ_ECORRUPT;
             mem_free(snapshot.data);
             if (error == CLYMQ_ENOMEM)
                 return error;
@@ -213,7 +215,8 @@ static int load_snapshot(struct recovery *recovery, struct log_point *ret_point)
         if (error) {
             log_warn("%s: snapshot at %" PRId64 " is unusable: %s", recovery->dir, offset,
                      error_sentence(error));
-            remove_snapshot(recovery, offset);
+            if (error == CLYMQ_ECORRUPT)
+                remove_snapshot(recovery, offset);
             continue;
         }
         block->snapshots[0] = offset;
@@ -416,6 +419,19 @@ static int walk_segment(struct recovery *recovery, struct segment *segment, uint
     return 0;
 }
 
+/* After a failed sync the size, too, may be held as clean although the disk never got it: it is changed and
+ * changed back. A crash in between leaves one byte of a torn tail. */
+static int renew_size(struct recovery *recovery, struct segment *segment)
+{
+    struct segment_ref *ref;
+    int error = segment_file(recovery->block, segment, SEGMENT_LOG, &ref);
+    if (!error)
+        error = io_file_truncate(ref->file, (uint64_t)segment->size + 1);
+    if (!error)
+        error = io_file_truncate(ref->file, segment->size);
+    return error;
+}
+
 static int walk(struct recovery *recovery)
 {
     struct block *block = recovery->block;
@@ -427,6 +443,8 @@ static int walk(struct recovery *recovery)
             break;
         }
         int error = walk_segment(recovery, segment, i == first ? recovery->at.position : 0);
+        if (!error && segment->unsynced)
+            error = renew_size(recovery, segment);
         if (error)
             return error;
         if (!recovery->stopped && segment->closed && segment->base >= recovery->checkpoint.base &&
@@ -561,6 +579,8 @@ static int recover(struct recovery *recovery)
     int error = scan_folder(recovery);
     if (error)
         return error;
+    if (block->segment_count == 0 && !recovery->entry)
+        return CLYMQ_ENOENT; /* its creation did not finish */
     if (block->segment_count == 0) {
         /* Creation makes the first segment durable before it ends. */
         const struct state_entry *entry = recovery->entry;
@@ -627,6 +647,7 @@ int block_open(struct store *store, const struct block_key *key, const struct bl
         return CLYMQ_EBUSY;
     struct recovery recovery = {.block = block_new(store, key, events),
                                 .entry = store_find_entry(store, key->id)};
+    recovery.entry_durable = recovery.entry == state_table_find(store_folder_table(store->folder), key->id);
     if (!recovery.block)
         return CLYMQ_ENOMEM;
     block_dir(key, recovery.dir);
@@ -639,6 +660,7 @@ int block_open(struct store *store, const struct block_key *key, const struct bl
         block_free(recovery.block);
         return error;
     }
+    store_forget_closed(store, key->id);
     *ret_block = recovery.block;
     if (ret_recovery)
         *ret_recovery = recovery.result;

@@ -141,7 +141,7 @@ int commit_write_state(struct store *store)
 static void state_synced(struct io_op *op)
 {
     struct store *store = op->ctx;
-    int error = op->result < 0 ? (int)op->result : 0;
+    int error = op->result < 0 ? (int)op->result : store->state_sync_error;
     store->state_op_running = false;
     segment_ref_release(store->state_ref);
     store->state_ref = NULL;
@@ -173,6 +173,9 @@ void commit_sync_state(struct store *store, struct state_waiter *waiter)
         struct list *item = list_pop_front(&store->state_waiting);
         list_push_back(&store->state_syncing, item);
     }
+    /* What a failed write or sync lost would not be made durable by another sync: the file has to be made
+     * anew. */
+    store->state_sync_error = store->state.broken ? commit_write_state(store) : 0;
     store->state_ref = segment_ref_take(store->state.ref);
     store->state_op_running = true;
     store->state_op = (struct io_op){
@@ -309,6 +312,7 @@ static int make_entry(struct store *store, struct block *block, struct commit_en
         block->want_checkpoint = false;
     clear_unsynced(block);
     entry->block = block;
+    entry->id = block->key.id;
     block->commit = entry;
     *ret_entry = entry;
     return 0;
@@ -420,6 +424,8 @@ static void finish(struct store *store)
         if (block)
             block->commit = NULL;
         int error = entry->error;
+        if (!block && error) /* closed, and perhaps opened again: the same files, whose next sync may not tell */
+            block = store_find_open(store, entry->id);
         struct checkpoint_job *checkpoint = entry->checkpoint;
         mem_free(entry);
         if (block && error)

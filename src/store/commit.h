@@ -16,6 +16,7 @@ struct state_waiter;
 struct commit_entry {
     struct list link;
     struct block *block;     /* NULL: closed meanwhile */
+    struct uuid id;
     struct log_point target; /* durable when its jobs are done */
     unsigned pending;        /* jobs under way */
     int error;

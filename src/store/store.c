@@ -128,9 +128,14 @@ int store_remember_closed(struct store *store, const struct block *block)
     return error;
 }
 
-void store_drop_entry(struct store *store, struct uuid id)
+void store_forget_closed(struct store *store, struct uuid id)
 {
     mem_free(map_remove(store->closed, bytes_of(id.byte, sizeof(id.byte))));
+}
+
+void store_drop_entry(struct store *store, struct uuid id)
+{
+    store_forget_closed(store, id);
     if (state_table_find(store_folder_table(store->folder), id)) {
         strbuf_append(&store->dropped, id.byte, sizeof(id.byte));
         store->dropped.failed =

@@ -93,6 +93,7 @@ struct store {
     struct io_op state_op;
     struct segment_ref *state_ref;
     bool state_op_running;
+    int state_sync_error; /* known before the sync ends */
 
     struct list trash; /* struct trash_job: files to be removed once the log start is durable */
 
@@ -150,6 +151,7 @@ struct block *store_find_open(struct store *store, struct uuid id); /* NULL: not
 /* What an earlier run, or a close in this one, left of the block; NULL = nothing. */
 const struct state_entry *store_find_entry(struct store *store, struct uuid id);
 int store_remember_closed(struct store *store, const struct block *block);
+void store_forget_closed(struct store *store, struct uuid id);
 /* Records that the block is no more. */
 void store_drop_entry(struct store *store, struct uuid id);
 /* Goes on with stopping, if the store is being stopped and nothing is left to wait for. */

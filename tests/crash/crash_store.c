@@ -39,12 +39,15 @@ struct run {
     bool flips;         /* this seed flips bits */
     bool state_flipped; /* since the last start: marks may be lost */
     bool power_loss;    /* in the last crash */
-    bool faulty;        /* faults are drawn now */
+    bool reopening;
+    bool was_faulty; /* at some time since the last start */
+    bool faulty;     /* faults are drawn now */
     uint32_t next_seq;
     struct model models[BLOCKS];
     struct store_faults faults;
     struct block_range range; /* being checked, and its bytes: released here when a check fails */
     uint8_t *data;
+    struct buf *batch; /* being appended */
     jmp_buf failed;
     char why[256];
 };
@@ -161,6 +164,7 @@ static void on_durable(void *ctx, struct block *block, int64_t durable_end, int 
         model->failed = true;
         return;
     }
+    model->mark_behind = model->faulty; /* or else the mark was written before this was told */
     if (durable_end > model->durable)
         model->durable = durable_end;
 }
@@ -247,7 +251,9 @@ static int64_t check_range(struct run *run, struct model *model, int64_t offset,
         i++;
     size_t at = 0;
     if (got == (ssize_t)range.len)
-        CHECK(run, range.first_offset == model->batches[i].first || model->damaged, "first_offset is wrong");
+        CHECK(run, range.first_offset == model->batches[i].first || model->damaged,
+              "partition %u: range at %" PRId64 " says first offset %" PRId64, model->key.partition, offset,
+              range.first_offset);
     while (got == (ssize_t)range.len && at < range.len) {
         struct batch_header header;
         int bad = batch_check(bytes_of(data + at, range.len - at), UINT32_MAX, &header);
@@ -315,11 +321,16 @@ static void check_time(struct run *run, struct model *model)
 /* After a restart: what is there must be a prefix of what was appended, with all that was told durable. */
 static void check_recovered(struct run *run, struct model *model, const struct block_recovery *recovery)
 {
-    bool relaxed = run->rig.config.fsync != STORE_FSYNC_COMMIT && run->power_loss;
+    /* Without a sync per commit a power loss, and a failed sync, may take what was told. */
+    bool relaxed = run->rig.config.fsync != STORE_FSYNC_COMMIT && (run->power_loss || run->was_faulty);
+    /* A power loss may take the newest marks, and then damage behind an older mark looks like a torn tail. */
+    relaxed |= model->damaged && model->mark_behind;
+    relaxed |= model->damaged &&
+               (run->power_loss || run->state_flipped || run->rig.config.fsync != STORE_FSYNC_COMMIT);
     int64_t end = block_end(model->block);
     unsigned partition = model->key.partition;
     if (recovery->damaged) {
-        CHECK(run, model->damaged || run->state_flipped,
+        CHECK(run, model->damaged || run->state_flipped || model->told_damaged,
               "partition %u: damage reported that nobody did, at %" PRId64, partition,
               recovery->damaged_offset);
         model->told_damaged = true;
@@ -328,6 +339,11 @@ static void check_recovered(struct run *run, struct model *model, const struct b
     while (keep < model->count && model->batches[keep].last < end)
         keep++;
     if (!recovery->damaged) {
+        bool at_batch = keep == 0 ? end == model->created_at : end == model->batches[keep - 1].last + 1;
+        if (!at_batch && model->damaged) { /* a flipped base offset before which a gap may be */
+            model->told_damaged = true;
+            return;
+        }
         CHECK(run, keep == 0 ? end == model->created_at : end == model->batches[keep - 1].last + 1,
               "partition %u: ends at %" PRId64 ", no batch does", partition, end);
         CHECK(run, relaxed || end >= model->durable,
@@ -352,11 +368,15 @@ static void check_recovered(struct run *run, struct model *model, const struct b
     CHECK(run, start <= model->asked_start && (start >= model->start || run->state_flipped),
           "partition %u: starts at %" PRId64 ", not in %" PRId64 "-%" PRId64, partition, start, model->start,
           model->asked_start);
-    model->start = model->asked_start = start;
+    if (!run->reopening) /* the start of a run makes durable what the state files say */
+        model->start = model->asked_start = start;
     CHECK(run, !model->sealed || block_is_sealed(model->block) || run->state_flipped,
           "partition %u: no longer sealed", partition);
-    model->sealed = model->sealing = block_is_sealed(model->block);
+    model->sealing = block_is_sealed(model->block);
+    model->sealed =
+        model->sealing && !run->reopening; /* the start of a run makes durable what the state files say */
     model->failed = recovery->damaged;
+    model->mark_behind |= run->power_loss;
     if (relaxed || recovery->damaged)
         model->durable = block_durable_end(model->block);
     check_all(run, model);
@@ -377,6 +397,9 @@ static void set_faults(struct run *run, bool on)
         faults.short_write_ppm = rng_chance(&run->rng, 1, 2) ? 30000 : 0;
     }
     run->faulty = on;
+    run->was_faulty |= on;
+    for (int i = 0; i < BLOCKS; i++)
+        run->models[i].faulty = on;
     sim_process_set_disk_faults(run->rig.process, &faults);
 }
 
@@ -417,8 +440,8 @@ static void append(struct run *run, struct model *model)
     int64_t time_ms = model->next_time_ms + (int64_t)rng_below(&run->rng, 20) - 5;
     if (time_ms < 0)
         time_ms = 0;
-    struct buf *batch = rig_batch(offset, (int32_t)(offset / 500), count, len,
-                                  run->seed * 100000 + run->next_content++, time_ms);
+    struct buf *batch = run->batch = rig_batch(offset, (int32_t)(offset / 500), count, len,
+                                               run->seed * 100000 + run->next_content++, time_ms);
     bool was_failed = block_error(model->block) != 0;
     bool was_sealed = block_is_sealed(model->block);
     int error = rig_append_buf(model->block, batch);
@@ -439,13 +462,16 @@ static void append(struct run *run, struct model *model)
         model->sum = model_fold(model->sum, added->first, header.crc);
         model->sum_end = added->last + 1;
     }
-    if (error && alive(run)) {
+    if (error == CLYMQ_EINVAL && model->damaged && !was_sealed) {
+        model->told_damaged = true; /* a flipped epoch of the last batch */
+    } else if (error && alive(run)) {
         bool expected = (was_failed && error == CLYMQ_ELOG_FAILED) || (was_sealed && error == CLYMQ_EINVAL) ||
                         run->faulty || (error == CLYMQ_ENOSPC && store_is_full(run->rig.store)) ||
                         (error == CLYMQ_ELOG_FAILED && unknown && model->failed);
         CHECK(run, expected, "partition %u: append refused: %s", model->key.partition, error_name(error));
     }
     buf_unref(batch);
+    run->batch = NULL;
 }
 
 static void sealed_done(void *ctx, struct block *block, int error)
@@ -482,6 +508,8 @@ static void flip_one(struct run *run, struct io_fs *fs, const char *dir, struct 
             TELL(run, "flip bits of %s behind %" PRIu64, path, from);
             if (is_log && model)
                 model->damaged = true;
+            if (model && len > 9 && strcmp(name + len - 9, ".snapshot") == 0)
+                model->snapshot_flipped = true;
             if (!model)
                 run->state_flipped = true;
         }
@@ -605,8 +633,12 @@ static void open_one(struct run *run, struct model *model)
         return;
     }
     bool was_faulty = run->faulty;
-    if (was_faulty)
+    if (was_faulty) {
         set_faults(run, false);
+        model->sum_partial = true; /* the newest snapshot may have been unreadable */
+    }
+    if (model->snapshot_flipped && block_start(model->block) > model->created_at)
+        model->sum_partial = true; /* what lies between the older snapshot and the log start is gone */
     check_recovered(run, model, &recovery);
 }
 
@@ -649,7 +681,7 @@ static void open_all(struct run *run)
         sim_process_crash_at_op(run->rig.process, 0, NULL, NULL);
     }
     set_faults(run, false);
-    run->state_flipped = false;
+    run->state_flipped = run->was_faulty = false;
 }
 
 static void run_for(struct run *run, uint64_t most_us)
@@ -703,8 +735,10 @@ static void reopen(struct run *run, struct model *model)
     model->block = NULL;
     bool was = run->power_loss;
     run->power_loss = false;
+    run->reopening = true;
     open_one(run, model);
     run->power_loss = was;
+    run->reopening = false;
     if (alive(run) && !model->block && model->exists)
         crash(run, false);
 }
@@ -795,6 +829,7 @@ static bool run_seed(struct run *run, uint64_t seed)
         crash(run, true);
     }
     release_range(run);
+    buf_unref(run->batch);
     rig_free(&run->rig);
     for (uint32_t i = 0; i < BLOCKS; i++)
         model_clear(&run->models[i]);
