@@ -48,6 +48,8 @@ int coord_open(const struct coord_config *config, struct coord **ret_coord)
         coord->config.broker_calls = 128;
     if (!coord->config.retry_ms)
         coord->config.retry_ms = 1000;
+    if (!coord->config.removal_wait_ms)
+        coord->config.removal_wait_ms = 3000;
     task_board_init(&coord->board);
     list_init(&coord->tail.link);
     coord->tail.run = coord_at_tail;

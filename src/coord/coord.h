@@ -33,6 +33,7 @@ struct coord_config {
     uint32_t max_partitions;       /* in all; 0 = 200,000 */
     uint32_t broker_calls;         /* calls to brokers under way at once; 0 = 128 */
     uint32_t retry_ms; /* wait before a failed step of opening, sealing, deleting is tried again; 0 = 1,000 */
+    uint32_t removal_wait_ms; /* how long operations wait for a topic's removal; 0 = 3,000 */
     /* Told once per activation when the role is lost: CLYMQ_EFENCED (another coordinator took over),
      * CLYMQ_ESESSION, CLYMQ_ESHUTDOWN (metadata closed), CLYMQ_EVERSION (the tree was changed by something
      * else). All waiting operations have been answered with it; coord_activate may be called again, then the
@@ -133,10 +134,11 @@ struct coord_topic_request {
     int ack;             /* -1, 0, 1 or COORD_ACK_UNSET */
     struct bytes config; /* JSON object, docs/metadata.md; empty = none */
 };
-/* Answered when all partitions are recorded; their blocks are opened right after (coord_find_leaders waits
- * for that). CLYMQ_EEXIST; CLYMQ_EBUSY while a topic of that name is being deleted; CLYMQ_ENAME,
- * CLYMQ_EINVAL, CLYMQ_EACK_LEVEL, CLYMQ_ELIMIT; CLYMQ_EAGAIN while no broker is there. Refused: nothing
- * usable is left, what was begun is removed. */
+/* Waits up to removal_wait_ms for the removal of a topic of that name. Answered when all partitions are
+ * recorded; their blocks are opened right after (coord_find_leaders waits for that). CLYMQ_EEXIST;
+ * CLYMQ_EBUSY while a topic of that name is being deleted; CLYMQ_ENAME, CLYMQ_EINVAL, CLYMQ_EACK_LEVEL,
+ * CLYMQ_ELIMIT; CLYMQ_EAGAIN while no broker is there. Refused: nothing usable is left, what was begun is
+ * removed. */
 void coord_create_topic(struct coord *coord, const struct coord_topic_request *request, coord_done done,
                         void *ctx);
 /* CLYMQ_ETOPIC_UNKNOWN; CLYMQ_EEXIST. Numbers go on counting and are never used again. */
@@ -151,8 +153,9 @@ void coord_set_partition_state(struct coord *coord, const char *topic, const cha
 /* Replaces the topic's options by those of the JSON object. */
 void coord_set_topic_config(struct coord *coord, const char *topic, struct bytes config, coord_done done,
                             void *ctx);
-/* Marked as deleted first, then the data is removed from the brokers, then the nodes. Answered at the end, or
- * at the first failure (it stays deleted, unknown to everybody, and the rest is tried again). */
+/* Marked as deleted first, from which on nobody knows it and nothing brings it back; then the data is removed
+ * from the brokers, then the nodes. Answered when that is through; a topic's also after removal_wait_ms (0:
+ * what is left goes on by itself), and at the first failure (likewise, with the reason). */
 void coord_delete_topic(struct coord *coord, const char *topic, coord_done done, void *ctx);
 void coord_delete_partition(struct coord *coord, const char *topic, const char *partition, coord_done done,
                             void *ctx);

@@ -100,6 +100,7 @@ struct topic_op {
     struct uuid topic_id;    /* once found: the topic may be gone when a step comes */
     uint32_t number;         /* of the partition, once found */
     int failure;             /* why it is being undone */
+    uint64_t deadline_ns;    /* of waiting for a removal; 0: not begun */
 };
 /* As op_new; names are copied and checked (answered when its turn has come). */
 void *topic_op_new(size_t size, void (*begin)(struct op *op), const char *topic, const char *partition,
@@ -113,6 +114,8 @@ struct registry_topic *topic_op_topic(const struct topic_op *op);
 struct registry_partition *topic_op_partition(const struct topic_op *op);
 /* step(0) at every change of the topic, its partitions or its removal. */
 void topic_op_wait(struct topic_op *op, struct registry_topic *topic);
+/* As topic_op_wait for the topic's removal, with removal_wait_ms in all: false when that time is over. */
+bool topic_op_wait_removal(struct topic_op *op, struct registry_topic *topic);
 void topic_op_stop_waiting(struct topic_op *op);
 
 /* ---- partitions at work (driver.c) ---- */

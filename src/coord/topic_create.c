@@ -29,7 +29,7 @@ struct topic_create {
     bool begun;        /* something is in the tree */
 };
 
-static void create_step(struct task *task, int error);
+static void create_begin(struct op *op);
 
 static void create_fail(struct topic_create *create, int error)
 {
@@ -46,8 +46,6 @@ static bool create_refused(struct topic_create *create)
         op_finish(op, create->bad, "%s", create->bad_text);
     else if (there && there->state == STATE_READY)
         op_finish(op, CLYMQ_EEXIST, "topic %s already exists", create->base.topic);
-    else if (there)
-        op_finish(op, CLYMQ_EBUSY, "topic %s is being deleted: try again", create->base.topic);
     else if (create->partitions > coord->config.max_topic_partitions)
         op_finish(op, CLYMQ_ELIMIT, "%u partitions are too many: a topic may have %u", create->partitions,
                   coord->config.max_topic_partitions);
@@ -185,11 +183,33 @@ static void create_step(struct task *task, int error)
     }
 }
 
+/* A topic of that name is being removed. */
+static void create_wait_step(struct task *task, int error)
+{
+    struct topic_create *create = (struct topic_create *)task;
+    struct registry_topic *topic = topic_op_topic(&create->base);
+    if (!topic) {
+        create->base.topic_id = (struct uuid){0};
+        create_begin(&create->base.op);
+    } else if (removal_error(topic) || !topic_op_wait_removal(&create->base, topic)) {
+        op_finish(&create->base.op, CLYMQ_EBUSY, "topic %s is still being deleted (%s): try again",
+                  create->base.topic,
+                  removal_error(topic) ? error_sentence(removal_error(topic)) : "it is large");
+    }
+}
+
 static void create_begin(struct op *op)
 {
     struct topic_create *create = (struct topic_create *)op;
     if (create_refused(create))
         return;
+    const struct registry_topic *there = registry_find_topic(&op->task.coord->registry, create->base.topic);
+    if (there) {
+        create->base.topic_id = there->id;
+        op->task.step = create_wait_step;
+        create_wait_step(&op->task, 0);
+        return;
+    }
     struct registry_topic *topic;
     int error = create_in_memory(create, &topic);
     if (error == CLYMQ_EAGAIN) {

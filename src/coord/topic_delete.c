@@ -14,7 +14,7 @@ struct topic_delete {
 static void delete_wait(struct topic_delete *delete, struct registry_topic *topic)
 {
     struct coord *coord = delete->base.op.task.coord;
-    topic_op_wait(&delete->base, topic);
+    (void)topic_op_wait_removal(&delete->base, topic);
     if (removal_start(coord, topic))
         op_finish(&delete->base.op, CLYMQ_ENOMEM,
                   "topic %s is deleted, but not all of it is removed yet: %s; this goes on by itself",
@@ -46,6 +46,8 @@ static void delete_step(struct task *task, int error)
         op_finish(&delete->base.op, removal_error(topic),
                   "topic %s is deleted, but not all of it is removed yet: %s; this goes on by itself",
                   delete->base.topic, error_sentence(removal_error(topic)));
+    else if (!topic_op_wait_removal(&delete->base, topic))
+        op_finish_plain(&delete->base.op, 0); /* it is gone for everybody; the rest is long */
 }
 
 static void delete_begin(struct op *op)

@@ -97,3 +97,16 @@ void topic_op_wait(struct topic_op *op, struct registry_topic *topic)
 {
     topic->waiter = &op->op.task;
 }
+
+bool topic_op_wait_removal(struct topic_op *op, struct registry_topic *topic)
+{
+    struct coord *coord = op->op.task.coord;
+    uint64_t now_ns = io_loop_now_ns(coord->shard->loop);
+    if (!op->deadline_ns)
+        op->deadline_ns = now_ns + IO_MS((uint64_t)coord->config.removal_wait_ms);
+    if (now_ns >= op->deadline_ns)
+        return false;
+    topic_op_wait(op, topic);
+    task_pause(&op->op.task, (uint32_t)((op->deadline_ns - now_ns + 999999) / 1000000));
+    return true;
+}

@@ -243,6 +243,25 @@ static void test_config(void **state)
     assert_int_equal(fake_broker_partition(&h.broker, id, 0)->config.retention_ms, 7000);
 }
 
+/* A removal that takes long is not waited for to its end, neither by who deletes nor by who creates again. */
+static void test_long_removal(void **state)
+{
+    assert_ok(do_create_topic(&h, "t", 2000, 1, NULL, &r));
+    assert_ok(do_find(&h, "t", NULL, 60000, &r));
+    h.broker.max_delay_ns = IO_MS(1200); /* 128 calls at a time: some ten seconds */
+    uint64_t before = sim_world_now_ns(h.world);
+    assert_ok(do_delete_topic(&h, "t", &r));
+    assert_in_range(sim_world_now_ns(h.world) - before, IO_MS(3000), IO_MS(3100));
+    assert_error(do_find(&h, "t", "0", 10, &r), CLYMQ_ETOPIC_UNKNOWN, "t");
+    before = sim_world_now_ns(h.world);
+    assert_error(do_create_topic(&h, "t", 1, 1, NULL, &r), CLYMQ_EBUSY, "still being deleted");
+    assert_in_range(sim_world_now_ns(h.world) - before, IO_MS(3000), IO_MS(3100));
+    harness_run_for(&h, IO_MS(2000));
+    assert_ok(do_create_topic(&h, "t", 1, 1, NULL, &r));
+    assert_ok(do_find(&h, "t", "0", 5000, &r));
+    assert_int_equal(fake_broker_partition_count(&h.broker), 1);
+}
+
 /* New options while a broker is being told the chain with the old ones, and cannot be told otherwise: it is
  * told again. */
 static void test_config_meets_serving(void **state)
@@ -364,6 +383,7 @@ int main(void)
         T(test_find_meets_deletion),
         T(test_texts),
         T(test_config),
+        T(test_long_removal),
         T(test_config_meets_serving),
         T(test_many_partitions),
         T(test_creation_is_undone),
