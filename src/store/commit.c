@@ -242,8 +242,8 @@ static struct commit_job *add_job(struct store *store, struct commit_entry *entr
     return job;
 }
 
-/* Makes the jobs that sync all of the block. On failure some may have been made; the entry is to be tried
- * again. */
+/* Makes the jobs that sync all of the block. On failure some may have been made. CLYMQ_ENOMEM, CLYMQ_ELIMIT:
+ * to be tried again; other errors are final. */
 static int make_jobs(struct store *store, struct commit_entry *entry, struct block *block)
 {
     if (block->dir_unsynced) {
@@ -329,10 +329,14 @@ static void submit_jobs(struct store *store, struct commit_entry *entry)
     }
 }
 
+/* Memory or descriptors were short. The next pass must not begin from inside this one's end: it would fail
+ * alike. */
 static void retry_later(struct store *store)
 {
-    if (!io_timer_armed(&store->commit_timer))
-        io_timer_start(store->loop, &store->commit_timer, IO_MS(RETRY_MS));
+    store->retrying = true;
+    if (!io_timer_armed(&store->commit_timer) &&
+        io_timer_start(store->loop, &store->commit_timer, IO_MS(RETRY_MS)) != 0)
+        commit_force(store); /* in the next round, then */
 }
 
 void commit_begin(struct store *store)
@@ -341,6 +345,7 @@ void commit_begin(struct store *store)
         return;
     checkpoint_select(store);
     store->force_pass = false;
+    store->retrying = false;
     if (list_empty(&store->dirty))
         return;
     struct commit_pass *pass = mem_zalloc(sizeof(*pass));
@@ -362,8 +367,12 @@ void commit_begin(struct store *store)
         if (block->error)
             continue;
         int error = make_entry(store, block, &entry);
-        if (error) {
+        if (error == CLYMQ_ENOMEM || error == CLYMQ_ELIMIT) {
             list_push_back(&later, item);
+            continue;
+        }
+        if (error) {
+            block_fail(block, error);
             continue;
         }
         list_push_back(&pass->entries, &entry->link);
@@ -440,7 +449,7 @@ static void finish(struct store *store)
     }
     store->pass = NULL;
     mem_free(pass);
-    if (is_due(store))
+    if (is_due(store) && !store->retrying)
         commit_begin(store);
     store_stop_step(store);
 }
@@ -478,6 +487,7 @@ void commit_timer(struct io_timer *timer)
 {
     struct store *store = timer->ctx;
     store->force_pass = true;
+    store->retrying = false; /* a pass that still runs goes on with it */
     commit_begin(store);
 }
 

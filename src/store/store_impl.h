@@ -80,6 +80,7 @@ struct store {
     struct shard_tail tail;
     struct io_timer commit_timer; /* fsync interval; retry when memory was short */
     struct commit_pass *pass;
+    bool retrying;   /* the last pass left out what it had no memory or descriptors for */
     bool force_pass; /* a seal, a stop or a checkpoint wants one, whatever the policy */
 
     struct list backlog; /* oldest first */

@@ -1,0 +1,102 @@
+/* Group commit when what it needs is missing: descriptors for a time, a file for good. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "store_rig.h"
+
+enum { BLOCKS = 40 }; /* more than the cache of open files holds */
+
+/* Opening of existing files fails with this, where set. */
+static int open_error;
+static const struct io_fs_ops *real_ops;
+
+static int open_or_fail(struct io_fs *fs, const char *path, unsigned flags, struct io_file **ret_file)
+{
+    return open_error ? open_error : real_ops->open(fs, path, flags, ret_file);
+}
+
+struct outcome {
+    int error, times;
+};
+
+static void on_sealed(void *ctx, struct block *block, int error)
+{
+    struct outcome *outcome = ctx;
+    outcome->error = error;
+    outcome->times++;
+}
+
+/* Blocks with something unsynced in files that were closed meanwhile, the first of them being sealed. */
+static void begin(struct rig *rig, struct block *blocks[BLOCKS], struct outcome *sealed)
+{
+    static struct io_fs_ops ops;
+    rig_init(rig, 1);
+    rig->config.fsync = STORE_FSYNC_NEVER; /* nothing keeps the files open until their sync */
+    rig->config.max_open_files = 16;
+    real_ops = rig->fs->ops;
+    ops = *real_ops;
+    ops.open = open_or_fail;
+    rig->fs->ops = &ops;
+    assert_int_equal(rig_start(rig), 0);
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        struct block_key key = rig_key(i);
+        assert_int_equal(block_create(rig->store, &key, 0, NULL, &blocks[i]), 0);
+        assert_int_equal(rig_append(blocks[i], 1, 10, i), 0);
+    }
+    *sealed = (struct outcome){0};
+    block_seal(blocks[0], on_sealed, sealed);
+}
+
+static void end(struct rig *rig)
+{
+    open_error = 0;
+    rig->fs->ops = real_ops;
+    rig_free(rig);
+}
+
+static void missing_descriptors_are_waited_out(void **state)
+{
+    struct rig rig;
+    struct block *blocks[BLOCKS];
+    struct outcome sealed;
+    begin(&rig, blocks, &sealed);
+    open_error = CLYMQ_ELIMIT;
+    rig_settle(&rig);
+    assert_int_equal(sealed.times, 0);
+    assert_int_equal(block_error(blocks[0]), 0);
+    open_error = 0;
+    for (int i = 0; i < 100 && sealed.times == 0; i++)
+        rig_settle(&rig);
+    assert_int_equal(sealed.times, 1);
+    assert_int_equal(sealed.error, 0);
+    end(&rig);
+}
+
+/* Otherwise whoever waits for the sync would wait for ever. */
+static void a_file_that_cannot_be_opened_fails_its_block(void **state)
+{
+    struct rig rig;
+    struct block *blocks[BLOCKS];
+    struct outcome sealed;
+    begin(&rig, blocks, &sealed);
+    open_error = CLYMQ_EIO;
+    rig_settle(&rig);
+    open_error = 0;
+    rig_settle(&rig);
+    assert_int_equal(sealed.times, 1);
+    assert_int_equal(sealed.error, CLYMQ_EIO);
+    assert_int_equal(block_error(blocks[0]), CLYMQ_EIO);
+    end(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(missing_descriptors_are_waited_out),
+        cmocka_unit_test(a_file_that_cannot_be_opened_fails_its_block),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
