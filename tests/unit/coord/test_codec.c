@@ -171,11 +171,12 @@ static void test_wrong_values(void **state)
 /* Mutations of good texts through every reader. */
 static void test_random_bytes(void **state)
 {
-    static const char *const seeds[] = {BLOCK("\"state\":\"sealed\",\"start\":5,\"end\":7,\"leader\":\"1\""),
-                                        "{\"number\":0,\"state\":\"ready\",\"replicas\":1,\"ack\":-1}",
-                                        "{\"id\":\"01020300000000000000000000000000\",\"state\":\"ready\","
-                                        "\"next_number\":1,\"config\":{\"retention_ms\":5}}",
-                                        "{\"id\":\"01020300000000000000000000000000\",\"format\":1}"};
+    static const char block[] = BLOCK("\"state\":\"sealed\",\"start\":5,\"end\":7,\"leader\":\"1\"");
+    static const char partition_record[] = "{\"number\":0,\"state\":\"ready\",\"replicas\":1,\"ack\":-1}";
+    static const char topic_record[] = "{\"id\":\"01020300000000000000000000000000\",\"state\":\"ready\","
+                                       "\"next_number\":1,\"config\":{\"retention_ms\":5}}";
+    static const char cluster[] = "{\"id\":\"01020300000000000000000000000000\",\"format\":1}";
+    static const char *const seeds[] = {block, partition_record, topic_record, cluster};
     struct rng rng;
     rng_seed(&rng, 3);
     for (int round = 0; round < 20000; round++) {
@@ -188,14 +189,14 @@ static void test_random_bytes(void **state)
         struct uuid id;
         struct codec_topic topic;
         struct codec_partition partition;
-        struct coord_block block;
+        struct coord_block read;
         struct coord_topic_config config;
         struct strbuf why = {0};
         char *leader = NULL;
         (void)codec_read_cluster(bytes_of(json, len), &id);
         (void)codec_read_topic(bytes_of(json, len), &topic);
         (void)codec_read_partition(bytes_of(json, len), &partition);
-        if (codec_read_block(bytes_of(json, len), &block, &leader) == 0)
+        if (codec_read_block(bytes_of(json, len), &read, &leader) == 0)
             mem_free(leader);
         (void)codec_read_config(bytes_of(json, len), &config, &why);
         strbuf_free(&why);

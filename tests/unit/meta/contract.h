@@ -32,6 +32,9 @@ struct meta_driver {
 /* Runs every test of the contract. The number of failures. */
 int contract_run(struct meta_driver *driver);
 
+/* Its random part (contract_random.c), called by contract_run. */
+void contract_random(struct meta_driver *driver);
+
 /* ---- helpers that wait for the answer ---- */
 
 struct answer {
