@@ -36,11 +36,16 @@ static void call_note(struct core_call *call, int error, const char *address, st
 static void call_give_up(struct core_call *call)
 {
     char last[sizeof(call->sentence)];
+    int error = call->last_error;
     snprintf(last, sizeof(last), "%s", call->sentence);
-    int error = call->last_error ? call->last_error : CLYMQ_ETIMEDOUT;
+    if (call->route && !call->route->known && call->route->call.last_error) {
+        /* It came no further than asking a coordinator where the partition is. */
+        error = call->route->call.last_error;
+        snprintf(last, sizeof(last), "%s", call->route->call.sentence);
+    }
+    error = error ? error : CLYMQ_ETIMEDOUT;
     if (call->topic) {
-        snprintf(call->sentence, sizeof(call->sentence),
-                 "topic %.100s, partition %.100s: no answer in time: %.120s", call->topic, call->partition,
+        snprintf(call->sentence, sizeof(call->sentence), "no answer in time: %.300s",
                  last[0] ? last : error_sentence(error));
     } else {
         struct strbuf list = {0};

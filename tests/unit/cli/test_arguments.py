@@ -1,0 +1,83 @@
+"""What clymq says to wrong commands, flags and values: the exit code, and a sentence that helps. No server is needed."""
+
+import os
+import subprocess
+import unittest
+
+CLYMQ = os.path.join(os.environ.get("CLYMQ_BIN", "build/release/bin"), "clymq")
+
+
+def run(*arguments, **environment):
+    """Exit code, output and errors; asked are ports where nobody listens."""
+    return subprocess.run([CLYMQ, *arguments], capture_output=True, timeout=60, stdin=subprocess.DEVNULL, text=True,
+                          env={**os.environ, "CLYMQ_COORDINATOR": "127.0.0.1:1", **environment})
+
+
+class Arguments(unittest.TestCase):
+    def refused(self, code, words, *arguments, **environment):
+        done = run(*arguments, **environment)
+        self.assertEqual(done.returncode, code, done)
+        self.assertEqual(done.stdout, "")
+        for word in words:
+            self.assertIn(word, done.stderr)
+
+    def test_help(self):
+        self.assertIn("topic create", run("help").stdout)
+        self.assertIn("topic create", run("--help").stdout)
+        self.assertRegex(run("--version").stdout, r"^clymq \d+\.\d+\.\d+\n$")
+        names = [line.split("  ")[1] for line in run("help").stdout.split("Commands:\n")[1].split("\n\n")[0].splitlines()]
+        self.assertGreaterEqual(len(names), 11)
+        for name in names:
+            for arguments in (["help", *name.split()], [*name.split(), "--help"]):
+                done = run(*arguments)
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertIn("Usage: clymq " + name, done.stdout)
+                self.assertIn("Examples:", done.stdout)
+                self.assertIn("--help", done.stdout)
+
+    def test_commands(self):
+        self.refused(2, ["Usage"])
+        self.refused(2, ["topic needs one of", "create, list, describe, delete"], "topic")
+        self.refused(2, ['did you mean "topic create"'], "topic", "craete", "t")
+        self.refused(2, ['did you mean "consume"'], "consum", "t")
+        self.refused(2, ["clymq help"], "frobnicate")
+        self.refused(2, ["clymq help"], "help", "frobnicate")
+        self.refused(2, ["a command comes first"], "--json", "topic", "list")
+
+    def test_arguments(self):
+        self.refused(2, ["needs TOPIC"], "produce")
+        self.refused(2, ['unexpected argument "b"'], "produce", "a", "b")
+        self.refused(2, ["needs TOPIC PARTITION"], "partition", "create", "t")
+
+    def test_flags(self):
+        self.refused(2, ["--key-separator"], "produce", "t", "--key-seperator", ":")
+        self.refused(2, ["compression"], "produce", "t", "--compression", "lzma")
+        self.refused(2, ["ack"], "produce", "t", "--ack", "2")
+        self.refused(2, ["partitions"], "topic", "create", "t", "--partitions", "many")
+        self.refused(2, ["KEY=VALUE"], "produce", "t", "--header", "x")
+        self.refused(2, ["KEY=VALUE"], "produce", "t", "--header")
+        self.refused(2, ["--from", "beginning"], "consume", "t", "--from", "yesterday")
+        self.refused(2, ["nothing to set"], "partition", "set", "t", "p")
+        self.refused(2, ["not both"], "topic", "create", "t", "--config", "{}", "--retention", "1d")
+        self.refused(2, ["HOST:PORT"], "topic", "list", "--coordinator", "host:port:x")
+        self.refused(2, ["HOST:PORT"], "topic", "list", CLYMQ_COORDINATOR=",")
+
+    def test_names(self):
+        self.refused(1, ["invalid name"], "topic", "create", "a/b")
+        self.refused(1, ["invalid name"], "topic", "create", "x" * 250)
+        self.refused(1, ["invalid name"], "topic", "describe", "..")
+
+    def test_nobody_there(self):
+        self.refused(1, ["127.0.0.1:1", "clymqd"], "topic", "list", "--timeout", "300ms")
+        self.refused(1, ["127.0.0.1:1", "127.0.0.1:2", "clymqd"], "topic", "list", "--timeout", "300ms", "--coordinator",
+                     "127.0.0.1:1,127.0.0.1:2")
+        self.refused(1, ["127.0.0.1:1"], "produce", "t", "--timeout", "300ms")
+        self.refused(1, ["127.0.0.1:1"], "consume", "t", "--timeout", "300ms")
+        self.refused(1, ["127.0.0.1:1"], "consume", "t", "--partition", "0", "--timeout", "300ms")
+
+    def test_files(self):
+        self.refused(1, ["/nowhere", "No such file"], "produce", "t", "--file", "/nowhere")
+
+
+if __name__ == "__main__":
+    unittest.main()
