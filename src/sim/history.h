@@ -32,12 +32,13 @@ struct message {
 struct track {
     struct track *before; /* in the same slot */
     struct slot *slot;
-    uint64_t created_ns;  /* creation was answered */
-    uint64_t deleting_ns; /* deletion was asked for; 0 = never */
-    bool damaged;         /* bits of its log were flipped: declared corruption */
-    bool damage_reported; /* a reader or the broker noticed */
-    bool drained;         /* the final drain read it to its end */
-    uint32_t *at;         /* message + 1 by offset; 0 = not known */
+    uint64_t created_ns;     /* creation was answered */
+    uint64_t deleting_ns;    /* deletion was asked for; 0 = never */
+    bool damaged;            /* bits of its log were flipped: declared corruption */
+    uint32_t damaged_hazard; /* history->hazard then */
+    bool damage_reported;    /* a reader or the broker noticed */
+    bool drained;            /* the final drain read it to its end */
+    uint32_t *at;            /* message + 1 by offset; 0 = not known */
     size_t at_count;
     int64_t watermark;         /* highest told to anybody */
     int64_t log_start;         /* highest told to anybody */
@@ -106,6 +107,10 @@ void history_saw(struct history *history, const struct history_read *read, struc
                  const char *who, int64_t offset, struct bytes value);
 /* A reader went past [from, to) and was served nothing there: nothing that anybody knows of may lie there. */
 void history_passed(struct history *history, struct track *track, const char *who, int64_t from, int64_t to);
+
+/* Its log was damaged, and then power was lost or the disk failed: the durable-end mark may be an older one,
+ * and damage behind that cannot be told from a torn tail. Nothing can be asked of the track any more. */
+bool history_is_excused(const struct history *history, const struct track *track);
 
 /* Text for messages: "orders/0#17". Valid until called three more times. */
 const char *history_message_text(const struct history *history, uint32_t message);

@@ -135,7 +135,8 @@ void rot_flip_log(struct run *run)
     mem_free(data);
     if (!slot || !slot->steady || !slot->current)
         return;
-    slot->current->damaged = true;
     run->history->hazard++;
+    slot->current->damaged = true;
+    slot->current->damaged_hazard = run->history->hazard;
     flip(run, path, size);
 }

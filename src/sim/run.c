@@ -167,10 +167,12 @@ static bool settle(struct run *run)
 static bool last_crash(struct run *run)
 {
     uint64_t drawn = rng_below(&run->rng, 5);
+    const struct control *control = run->options->control;
+    bool spare_marks = control && control->flips_logs;
 
-    if (drawn < 3 || run->options->control)
+    if ((drawn < 3 || control) && !spare_marks)
         machine_kill(run->machine, true);
-    else if (drawn == 3)
+    else if (drawn <= 3)
         machine_kill(run->machine, false);
     else
         machine_restart(run->machine);

@@ -202,7 +202,7 @@ static void refused(struct tail *tail, struct track *track, const struct rpc_pul
     if (response->error == CLYMQ_EOFFSET_RANGE && track) {
         if (response->log_start > tail->offset)
             tail->offset = response->log_start;
-        else if (response->high_watermark >= 0)
+        else if (response->high_watermark >= 0 && !track->damaged)
             run_violation(tail->run, "I2",
                           "%s, at offset %" PRId64 ", was told that it is out of range: %" PRId64
                           " to %" PRId64,
