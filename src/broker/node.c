@@ -16,6 +16,9 @@
 #include "broker/orphans.h"
 
 enum { PROGRESS_MS = 1000, ROLE_RETRY_MS = 1000 };
+/* At most what one call makes a handler hold besides its message: a request; and its question to the
+ * coordinator. */
+enum { REQUEST_BYTES = 512, QUESTION_BYTES = 2560 };
 
 /* ---- stages ---- */
 
@@ -284,8 +287,10 @@ static int start_server(struct broker_node *node, const char *name, unsigned ser
         .on_conn_closed = on_conn_closed,
         .ctx = node,
     };
-    int error = net_server_start(node->shards, &config, node->registry, ret_server);
+    int error;
 
+    config.limits.call_bytes = services == RPC_COORDINATOR ? QUESTION_BYTES : REQUEST_BYTES;
+    error = net_server_start(node->shards, &config, node->registry, ret_server);
     return error ? error : net_server_address(*ret_server, out, 300);
 }
 

@@ -57,7 +57,8 @@ static struct net_slot *slot_new(struct net_conn *conn, struct buf *buf, const s
         .args = message->args,
         .conn = conn,
     };
-    slot->cost = sizeof(*slot) + (buf ? sizeof(*buf) + buf->cap : 0);
+    slot->cost =
+        sizeof(*slot) + (buf ? sizeof(*buf) + buf->cap : 0) + (size_t)conn->server->config.limits.call_bytes;
     slot->oneway = message->kind == THRIFT_ONEWAY;
     list_push_back(slot->oneway ? &conn->oneways : &conn->slots, &slot->call.link);
     conn->calls++;

@@ -96,8 +96,8 @@ static bool limits_valid(const struct net_limits *limits)
     return limits->max_message_bytes > 0 && limits->max_message_bytes < 1 << 30 &&
            limits->max_connections > 0 && limits->max_connections_per_address >= 0 &&
            limits->max_pipelined_calls > 0 && limits->max_inflight_bytes > 0 &&
-           limits->max_connection_inflight_bytes > 0 && limits->idle_ms > 0 && limits->receive_ms > 0 &&
-           limits->send_ms > 0;
+           limits->max_connection_inflight_bytes > 0 && limits->call_bytes >= 0 && limits->idle_ms > 0 &&
+           limits->receive_ms > 0 && limits->send_ms > 0;
 }
 
 static int server_init(struct net_server *server, struct shards *shards,

@@ -30,6 +30,7 @@ struct net_limits {
     int64_t max_pipelined_calls;           /* per connection, 1024 */
     int64_t max_inflight_bytes;            /* of messages and answers held, over all connections; 256 MiB */
     int64_t max_connection_inflight_bytes; /* 32 MiB; never less than one message */
+    int64_t call_bytes;                    /* counted for each unanswered call: what its handler holds; 0 */
     int64_t idle_ms;                       /* no traffic and no unanswered call: closed; 15 min */
     int64_t receive_ms;                    /* a begun message must make progress within; 30 s */
     int64_t send_ms;                       /* unsent output must make progress within; 30 s */

@@ -141,6 +141,33 @@ static void test_connection_bytes(void **state)
     raw_close(&other);
 }
 
+/* What handlers hold counts, too: small calls may be large ones inside. */
+static void test_calls_cost_more_than_their_bytes(void **state)
+{
+    struct env *env = *state;
+    struct net_limits limits = env_limits();
+    limits.max_connection_inflight_bytes = 100000;
+    limits.call_bytes = 10000;
+    env_start(env, 1, &limits);
+    struct raw raw;
+    raw_connect(&raw, env);
+    add_holds(&raw, 20, 10);
+    raw_flush(&raw);
+    env_run_for(env, 20);
+    assert_in_range(env->held_count, 9, 10);
+    int answered = 0;
+    while (!held_all(env)) {
+        while (answered < env->held_count)
+            env_answer_held(env, answered++);
+        env_run_for(env, 1);
+    }
+    while (answered < env->held_count)
+        env_answer_held(env, answered++);
+    env_run_for(env, 10);
+    assert_true(env_metric(env, "clymq_net_inflight_bytes{server=\"broker\",shard=\"0\"}") < 10000);
+    raw_close(&raw);
+}
+
 /* The server's memory is full of calls: no connection gets more than one, and all are served in the end. */
 static void test_server_bytes(void **state)
 {
@@ -458,6 +485,7 @@ int main(int argc, char **argv)
         TEST_BOTH(test_connections_per_address),
         TEST_BOTH(test_pipelined_calls),
         TEST_BOTH(test_connection_bytes),
+        TEST_BOTH(test_calls_cost_more_than_their_bytes),
         TEST_BOTH(test_server_bytes),
         TEST_BOTH(test_large_messages),
         TEST_BOTH(test_never_reading),
