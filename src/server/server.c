@@ -132,6 +132,19 @@ static int make_node(struct server *server)
 
 /* ---- opening ---- */
 
+/* The sentences of the error table speak to clients. */
+static const char *folder_problem(int error)
+{
+    switch (error) {
+    case CLYMQ_EDENIED:
+        return "the user that runs clymqd may not use it: check its owner and mode";
+    case CLYMQ_ENOENT:
+        return "it cannot be made there, or is not a folder";
+    default:
+        return error_sentence(error);
+    }
+}
+
 static int open_folder(struct server *server, struct strbuf *error)
 {
     const char *dir = server->options->data_dir;
@@ -140,7 +153,7 @@ static int open_folder(struct server *server, struct strbuf *error)
     int result = io_os_fs_new(dir, &server->fs);
 
     if (result) {
-        strbuf_printf(error, "cannot open the data folder %s: %s", dir, error_sentence(result));
+        strbuf_printf(error, "cannot open the data folder %s: %s", dir, folder_problem(result));
         return result;
     }
     if (getrandom(random, sizeof(random), 0) != sizeof(random)) {

@@ -57,6 +57,14 @@ class Refusals(unittest.TestCase):
         self.assertIn(self.server.data_dir, stderr)
         self.assertEqual(os.listdir(self.server.data_dir).count("precious.txt"), 1)
 
+    def test_folder_that_cannot_be(self):
+        for folder, word in (("/proc/nope", "cannot be made"), ("/etc/passwd", "not a folder")):
+            server = harness.Server(folder)
+            done = subprocess.run(server.command(), capture_output=True, timeout=60)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(folder, done.stderr.decode())
+            self.assertIn(word, done.stderr.decode())
+
     def test_damaged_metadata(self):
         self.make_data()
         for folder, _, names in os.walk(os.path.join(self.server.data_dir, "meta")):

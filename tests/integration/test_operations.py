@@ -1,0 +1,137 @@
+"""What docs/operations.md promises operators: options, metrics, health, log files, reloading, backup, ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import unittest
+import urllib.error
+import urllib.request
+
+import harness
+
+
+def fetch(server, path):
+    """The status and body of a page of the admin port."""
+    url = f"http://{server.options['admin-listen']}{path}"
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as answer:
+        return answer.code, answer.read().decode()
+
+
+class Documents(unittest.TestCase):
+    def test_options_page_is_up_to_date(self):
+        done = subprocess.run(
+            [os.path.join(harness.SOURCE, "tools", "options-reference"), "--check"], capture_output=True, timeout=60,
+            env={**os.environ, "CLYMQ_BIN": os.path.abspath(harness.BIN)})
+        self.assertEqual(done.returncode, 0, done.stdout.decode() + done.stderr.decode())
+
+    def test_every_metric_is_explained(self):
+        server = harness.Server(admin_listen=f"127.0.0.1:{harness.free_port()}").start()
+        self.addCleanup(server.close)
+        harness.clymq(server, "topic", "create", "t")
+        harness.clymq(server, "produce", "t", stdin=b"x\n")
+        harness.clymq(server, "consume", "t", "--from", "99", "--exit-at-end", check=False)
+        with open(os.path.join(harness.SOURCE, "docs", "operations.md")) as page:
+            explained = set(re.findall(r"`(clymq_[a-z_]+)", page.read()))
+        served = set(re.findall(r"^# TYPE (\S+)", fetch(server, "/metrics")[1], re.MULTILINE))
+        self.assertIn("clymq_request_errors_total", served)
+        self.assertEqual(served - explained, set(), "served, but not in docs/operations.md")
+        self.assertEqual(explained - served, set(), "in docs/operations.md, but not served")
+
+
+class Running(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="clymq-operations-")
+        self.addCleanup(self.folder.cleanup)
+        self.config = os.path.join(self.folder.name, "clymq.conf")
+        self.log = os.path.join(self.folder.name, "clymqd.log")
+
+    def configure(self, **values):
+        with open(self.config, "w") as file:
+            for name, value in values.items():
+                file.write(f"{name} = {value}\n")
+
+    def start(self):
+        server = harness.Server(
+            os.path.join(self.folder.name, "data"), config=self.config,
+            admin_listen=f"127.0.0.1:{harness.free_port()}").start()
+        self.addCleanup(server.close)
+        return server
+
+    def logged(self, text):
+        if not os.path.exists(self.log):
+            return False
+        with open(self.log) as file:
+            return text in file.read()
+
+    def test_health(self):
+        self.configure()
+        server = self.start()
+        status, body = fetch(server, "/health")
+        self.assertEqual(status, 200)
+        health = json.loads(body)
+        self.assertEqual((health["status"], health["serving"], health["partitions"]), ("ok", True, 0))
+        harness.clymq(server, "topic", "create", "t", "--partitions", 3)
+        harness.clymq(server, "produce", "t", stdin=b"x\n" * 100)
+        harness.wait_until(lambda: json.loads(fetch(server, "/health")[1])["partitions"] == 3, "3 partitions are served")
+        self.assertEqual(fetch(server, "/nonsense")[0], 404)
+        metrics = fetch(server, "/metrics")[1]
+        stored = sum(int(value) for value in re.findall(r"^clymq_push_messages_total\{.*\} (\d+)$", metrics, re.MULTILINE))
+        self.assertEqual(stored, 100)
+
+    def test_reload(self):
+        self.configure(log_file=self.log, push_wait_ms="5s", segment_bytes="1M")
+        server = self.start()
+        harness.wait_until(lambda: self.logged("serving"), "it says that it serves")
+        # Rotation: move the file away, then SIGHUP. Changed options count, or are named when only a restart changes them.
+        os.rename(self.log, self.log + ".1")
+        self.configure(log_file=self.log, push_wait_ms="6s", segment_bytes="2M", log_json="true")
+        server.signal(signal.SIGHUP)
+        harness.wait_until(lambda: self.logged("options read again"), "the new log file says so")
+        with open(self.log) as file:
+            line = json.loads(file.readline())
+        self.assertIn("segment_bytes", json.dumps(line))
+        self.assertNotIn("push_wait_ms", json.dumps(line))
+        # A mistake changes nothing and is told.
+        self.configure(log_file=self.log, push_wait_ms="soon")
+        server.signal(signal.SIGHUP)
+        harness.wait_until(lambda: self.logged("soon"), "the mistake is told")
+        harness.clymq(server, "topic", "create", "t")
+        self.assertEqual(server.stop(), 0)
+        self.assertTrue(self.logged("stopped"))
+
+    def test_retention_by_option_and_topic(self):
+        self.configure(retention_check_ms="100ms", segment_bytes="1M", retention_bytes="2M")
+        server = self.start()
+        harness.clymq(server, "topic", "create", "short")
+        harness.clymq(server, "produce", "short", stdin=b"".join(b"%d %s\n" % (i, b"x" * 1000) for i in range(10000)))
+
+        def first():
+            out = harness.clymq(server, "consume", "short", "--from", "beginning", "--count", 1, "--exit-at-end").stdout
+            return int(out.split()[0])
+
+        harness.wait_until(lambda: first() > 5000, "the oldest messages are removed")
+        self.assertLess(first(), 9000)
+
+    def test_end_is_waited_for(self):
+        """SIGTERM with a consumer that waits: it ends cleanly and at once, not after shutdown_grace_ms."""
+        self.configure(shutdown_grace_ms="60s")
+        server = self.start()
+        harness.clymq(server, "topic", "create", "t")
+        consumer = harness.clymq_start(server, "consume", "t", "--from", "beginning", stdout=subprocess.PIPE)
+        harness.clymq(server, "produce", "t", stdin=b"x\n")
+        self.assertEqual(consumer.stdout.readline(), b"x\n")
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(30), 0)
+        consumer.send_signal(signal.SIGINT)
+        self.assertEqual(consumer.wait(60), 130)
+        consumer.stdout.close()
+
+
+if __name__ == "__main__":
+    harness.main()
