@@ -1,4 +1,5 @@
 /* Lists and descriptions of topics, as JSON texts. */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "base/error.h"
@@ -101,6 +102,7 @@ static void write_partition(struct strbuf *out, const struct coord *coord,
         strbuf_append_text(out, "null");
     }
     strbuf_append_text(out, ",\"blocks\":[");
+    assert(partition->blocks || partition->block_count == 0);
     for (uint32_t i = 0; i < partition->block_count; i++) {
         if (i)
             strbuf_append_text(out, ",");

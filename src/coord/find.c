@@ -35,7 +35,7 @@ static void fill_location(struct coord *coord, const struct registry_partition *
         .ack = partition_ack(partition),
         .block_seq = last ? last->seq : 0,
     };
-    if (partition_is_usable(coord, partition)) {
+    if (last && partition_is_usable(coord, partition)) {
         const struct registry_broker *broker = coord->registry.brokers[last->leader];
         location->leader = (struct coord_leader){broker->id, broker->address, broker->name};
         return;
