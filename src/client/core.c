@@ -34,7 +34,7 @@ static char *coordinator_address(struct bytes text)
     return address.data;
 }
 
-/* Takes the next address off *list, empty at the end. */
+/* Takes the next address off *list, which is NULL after the last one. */
 static struct bytes coordinator_next(const char **list)
 {
     const char *at = *list;
@@ -42,7 +42,7 @@ static struct bytes coordinator_next(const char **list)
         at++;
     const char *comma = strchr(at, ',');
     const char *end = comma ? comma : at + strlen(at);
-    *list = comma ? comma + 1 : end;
+    *list = comma ? comma + 1 : NULL;
     while (end > at && (end[-1] == ' ' || end[-1] == '\t'))
         end--;
     return bytes_of(at, (size_t)(end - at));
@@ -79,7 +79,7 @@ int core_check_coordinators(const char *coordinators)
     do {
         if (!coordinator_is_sound(coordinator_next(&at)))
             return CLYMQ_EINVAL;
-    } while (*at);
+    } while (at);
     return 0;
 }
 
@@ -97,7 +97,7 @@ static int core_parse_coordinators(struct core *core, const char *coordinators)
         if (!address)
             return CLYMQ_ENOMEM;
         core->coordinators[core->coordinator_count++] = address;
-    } while (*at && core->coordinator_count < cap);
+    } while (at && core->coordinator_count < cap);
     return 0;
 }
 
