@@ -402,6 +402,60 @@ static void test_failing_disk(void **state)
     assert_true(full > 10 && lost > 10);
 }
 
+/* The same with writes large enough that SQLite moves its log into the file meanwhile, failing at any
+ * operation of that. */
+static void test_failing_checkpoint(void **state)
+{
+    enum { SETS = 90, BYTES = 64 << 10 };
+    char *value = malloc(BYTES + 1);
+    struct rng rng;
+    rng_seed(&rng, 77);
+    uint64_t operations = 1500;
+    int full = 0, lost = 0, unharmed = 0;
+    for (int round = 0; round < 10; round++) {
+        struct meta *meta = open_meta();
+        struct meta_op make = op_create("/d", "");
+        assert_int_equal(transact(meta, &make, 1).error, 0);
+        uint64_t before = fault_vfs_operations();
+        if (round) /* the first round counts */
+            fault_vfs_fail(1 + rng_below(&rng, operations), 1, round % 2 ? SQLITE_FULL : SQLITE_IOERR_WRITE);
+        int error = 0, done = 0;
+        while (done < SETS && !error) {
+            memset(value, 'a' + done % 26, BYTES);
+            value[BYTES] = '\0';
+            struct meta_op set = op_set("/d", value, done);
+            error = transact(meta, &set, 1).error;
+            done += !error;
+        }
+        if (!round)
+            operations = fault_vfs_operations() - before;
+        fault_vfs_fail(0, 0, 0);
+        full += error == CLYMQ_ENOSPC;
+        lost += error == CLYMQ_ESESSION;
+        unharmed += !error; /* a checkpoint that fails is made again later */
+        if (error == CLYMQ_ENOSPC) {
+            struct meta_op again = op_set("/d", "again", done);
+            assert_int_equal(transact(meta, &again, 1).error, 0);
+            done++;
+        }
+        meta_close(meta);
+        meta = open_meta();
+        struct answer answer = {0};
+        struct meta_op check = op_check("/d", done), later = op_check("/d", done + 1);
+        answer = transact(meta, &check, 1);
+        if (answer.error) {
+            assert_int_equal(error, CLYMQ_ESESSION);
+            assert_int_equal(transact(meta, &later, 1).error, 0);
+        }
+        meta_close(meta);
+        remove_files(&driver);
+    }
+    free(value);
+    print_message("%llu operations: %d times full, %d lost, %d unharmed\n", (unsigned long long)operations,
+                  full, lost, unharmed);
+    assert_true(full > 0 && lost > 0);
+}
+
 /* Many transactions at once share syncs. */
 static void test_group_commit(void **state)
 {
@@ -453,8 +507,8 @@ int main(int argc, char **argv)
     int failures = contract_run(&driver.driver);
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_one_process), T(test_formats),      T(test_damaged_rows), T(test_damaged_bytes),
-        T(test_kill),        T(test_failing_disk), T(test_group_commit),
+        T(test_one_process), T(test_formats),      T(test_damaged_rows),       T(test_damaged_bytes),
+        T(test_kill),        T(test_failing_disk), T(test_failing_checkpoint), T(test_group_commit),
     };
     return failures + cmocka_run_group_tests(tests, NULL, NULL);
 }
