@@ -181,6 +181,21 @@ static int database_prepare(struct database *database)
     return result == SQLITE_OK ? 0 : error_of_sqlite(database, result);
 }
 
+/* What the log holds is written into the file again and synced. After a failed fsync the kernel takes pages
+ * for clean that never reached the disk ("Can applications recover from fsync failures?", Rebello et al.,
+ * 2020), also for the process that opens the file next; and a log that stays in place, from its beginning,
+ * needs no room on a disk that is full. There it may fail. */
+static int database_settle(struct database *database)
+{
+    int keep = 1;
+    sqlite3_file_control(database->handle, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
+    int64_t busy = 0;
+    int error = database_query_number(database, "PRAGMA wal_checkpoint(RESTART)", &busy);
+    if (error == CLYMQ_ENOSPC)
+        return 0;
+    return error ? error : busy ? CLYMQ_EIO : 0;
+}
+
 /* Everything after the file is open. The exclusive lock is taken by the first transaction and kept. */
 static int database_start(struct database *database, struct tree *tree, struct strbuf *why)
 {
@@ -204,6 +219,8 @@ static int database_start(struct database *database, struct tree *tree, struct s
         error = database_exec(database, "COMMIT");
     if (!error)
         error = database_query_text(database, "PRAGMA quick_check(1)", "ok", why);
+    if (!error)
+        error = database_settle(database);
     if (!error)
         error = database_exec(database, "DELETE FROM node WHERE ephemeral <> 0");
     if (!error)

@@ -4,8 +4,9 @@
  * Requests wait in one queue and are done in its order. Transactions at its head are applied to the tree
  * (revocably), written by a disk worker in one SQLite transaction, then committed to the tree and answered;
  * meanwhile what follows waits, so that nobody sees what is not durable. When SQLite fails, all of that pass
- * are reverted and answered with the error; when the outcome is unknown the session is over (CLYMQ_ESESSION):
- * whoever goes on opens the file again and reads back. */
+ * are reverted and answered with the error; when the outcome is unknown the session is over: everything that
+ * waits is answered with CLYMQ_ESESSION, and the next request opens the file again, in a new session that
+ * shows which it was. */
 #define LOG_MODULE "meta"
 
 #include <assert.h>
@@ -26,6 +27,8 @@ struct pass {
     struct database *database;
     struct database_write *writes;
     size_t write_count;
+    char *reopen_path;     /* the pass opens this file again instead of writing: */
+    struct tree *new_tree; /* … what it found there */
     int error;
     pthread_mutex_t mutex;
     pthread_cond_t finished_signal;
@@ -42,7 +45,8 @@ struct embedded {
     struct list current; /* those of the pass under way */
     struct pass *pass;
     struct shard_tail tail;
-    int lost;       /* CLYMQ_ESESSION once the outcome of a write was unknown */
+    bool lost; /* the outcome of a write is unknown; the file is to be opened again */
+    char *path;
     unsigned depth; /* calls under way that use this struct after a callback */
     bool closed;
 };
@@ -52,6 +56,8 @@ static void embedded_process(struct embedded *embedded);
 static void pass_free(struct pass *pass)
 {
     mem_free(pass->writes);
+    tree_free(pass->new_tree);
+    mem_free(pass->reopen_path);
     pthread_cond_destroy(&pass->finished_signal);
     pthread_mutex_destroy(&pass->mutex);
     mem_free(pass);
@@ -63,6 +69,7 @@ static void embedded_free(struct embedded *embedded)
     database_close(embedded->database);
     watch_set_free(&embedded->watches);
     tree_free(embedded->tree);
+    mem_free(embedded->path);
     mem_free(embedded);
 }
 
@@ -103,12 +110,25 @@ static void revert_current(struct embedded *embedded)
     }
 }
 
+static void answer_all(struct list *requests, int error)
+{
+    struct list *item;
+    while ((item = list_pop_front(requests))) {
+        struct meta_request *request = CONTAINER_OF(item, struct meta_request, link);
+        meta_request_answer(request, error, -1);
+        meta_request_free(request);
+    }
+}
+
+/* What waits belongs to the lost session too; what comes from now on to the next one. */
 static void lose_session(struct embedded *embedded)
 {
-    log_error("metadata: the outcome of a write is unknown (%s): restart to read it back",
+    log_error("the outcome of a metadata write is unknown (%s): reading it back",
               database_failure(embedded->database));
-    embedded->lost = CLYMQ_ESESSION;
+    embedded->lost = true;
     watch_clear(&embedded->watches);
+    while (!list_empty(&embedded->queue))
+        list_push_back(&embedded->current, list_pop_front(&embedded->queue));
     if (embedded->meta.watcher)
         embedded->meta.watcher(embedded->meta.watcher_ctx, META_EVENT_SESSION, "/");
 }
@@ -142,14 +162,48 @@ static void finish_current(struct embedded *embedded, int error)
     embedded_leave(embedded);
 }
 
+/* The database is closed in any case. */
+static void pass_reopen(struct pass *pass)
+{
+    database_close(pass->database);
+    pass->database = NULL;
+    pass->new_tree = tree_new();
+    struct strbuf why = {0};
+    pass->error = pass->new_tree ? database_open(pass->reopen_path, pass->new_tree, &why, &pass->database)
+                                 : CLYMQ_ENOMEM;
+    if (pass->error)
+        log_limited(LOG_ERROR, "%s", why.data ? why.data : error_sentence(pass->error));
+    strbuf_free(&why);
+}
+
 static void pass_run(struct io_work *work)
 {
     struct pass *pass = work->ctx;
-    pass->error = database_write(pass->database, pass->writes, pass->write_count);
+    if (pass->reopen_path)
+        pass_reopen(pass);
+    else
+        pass->error = database_write(pass->database, pass->writes, pass->write_count);
     pthread_mutex_lock(&pass->mutex);
     pass->finished = true;
     pthread_cond_signal(&pass->finished_signal);
     pthread_mutex_unlock(&pass->mutex);
+}
+
+/* The file is open again, or cannot be: then what waited for it is answered, and the next request tries once
+ * more. */
+static void finish_reopen(struct embedded *embedded, struct pass *pass)
+{
+    embedded->database = pass->database;
+    if (pass->error) {
+        while (!list_empty(&embedded->queue))
+            list_push_back(&embedded->current, list_pop_front(&embedded->queue));
+        return;
+    }
+    struct tree *old = embedded->tree;
+    embedded->tree = pass->new_tree;
+    pass->new_tree = old;
+    embedded->lost = false;
+    log_info("the metadata are read back: %zu nodes", tree_count(embedded->tree));
 }
 
 static void pass_done(struct io_work *work)
@@ -157,12 +211,18 @@ static void pass_done(struct io_work *work)
     struct pass *pass = work->ctx;
     struct embedded *embedded = pass->owner;
     int error = pass->error;
+    bool reopened = pass->reopen_path != NULL;
+    if (embedded && reopened)
+        finish_reopen(embedded, pass);
     pass_free(pass);
     if (!embedded)
         return;
     embedded->pass = NULL;
     embedded_enter(embedded);
-    finish_current(embedded, error);
+    if (reopened)
+        answer_all(&embedded->current, CLYMQ_ESESSION);
+    else
+        finish_current(embedded, error);
     embedded_process(embedded);
     embedded_leave(embedded);
 }
@@ -196,21 +256,45 @@ static int pass_gather(struct embedded *embedded, struct pass *pass)
     return 0;
 }
 
-static int pass_start(struct embedded *embedded)
+static struct pass *pass_new(struct embedded *embedded)
 {
     struct pass *pass = mem_zalloc(sizeof(*pass));
     if (!pass)
-        return CLYMQ_ENOMEM;
+        return NULL;
     pthread_mutex_init(&pass->mutex, NULL);
     pthread_cond_init(&pass->finished_signal, NULL);
+    pass->owner = embedded;
+    pass->database = embedded->database;
+    pass->work = (struct io_work){.run = pass_run, .done = pass_done, .ctx = pass};
+    return pass;
+}
+
+static int pass_start(struct embedded *embedded)
+{
+    struct pass *pass = pass_new(embedded);
+    if (!pass)
+        return CLYMQ_ENOMEM;
     int error = pass_gather(embedded, pass);
     if (error) {
         pass_free(pass);
         return error;
     }
-    pass->owner = embedded;
-    pass->database = embedded->database;
-    pass->work = (struct io_work){.run = pass_run, .done = pass_done, .ctx = pass};
+    embedded->pass = pass;
+    io_loop_work(embedded->shard->loop, &pass->work);
+    return 0;
+}
+
+static int reopen_start(struct embedded *embedded)
+{
+    struct pass *pass = pass_new(embedded);
+    if (!pass)
+        return CLYMQ_ENOMEM;
+    pass->reopen_path = mem_strdup(embedded->path);
+    if (!pass->reopen_path) {
+        pass_free(pass);
+        return CLYMQ_ENOMEM;
+    }
+    embedded->database = NULL; /* the pass closes it */
     embedded->pass = pass;
     io_loop_work(embedded->shard->loop, &pass->work);
     return 0;
@@ -243,13 +327,15 @@ static void embedded_process(struct embedded *embedded)
 {
     embedded_enter(embedded);
     while (!embedded->closed && !embedded->pass && !list_empty(&embedded->queue)) {
+        if (embedded->lost) {
+            if (reopen_start(embedded))
+                answer_all(&embedded->queue, CLYMQ_ESESSION);
+            continue;
+        }
         struct meta_request *request = CONTAINER_OF(embedded->queue.next, struct meta_request, link);
-        if (embedded->lost || request->kind != REQUEST_TRANSACT) {
+        if (request->kind != REQUEST_TRANSACT) {
             list_remove(&request->link);
-            if (embedded->lost)
-                meta_request_answer(request, embedded->lost, -1);
-            else
-                meta_request_read(request, embedded->tree, &embedded->watches);
+            meta_request_read(request, embedded->tree, &embedded->watches);
             meta_request_free(request);
             continue;
         }
@@ -297,16 +383,6 @@ static void embedded_list(struct meta *meta, const char *path, bool watch, meta_
                      done, ctx);
 }
 
-static void answer_shutdown(struct list *requests)
-{
-    struct list *item;
-    while ((item = list_pop_front(requests))) {
-        struct meta_request *request = CONTAINER_OF(item, struct meta_request, link);
-        meta_request_answer(request, CLYMQ_ESHUTDOWN, -1);
-        meta_request_free(request);
-    }
-}
-
 /* Waits for a write that is under way: the file is closed whole. */
 static void embedded_close(struct meta *meta)
 {
@@ -321,10 +397,13 @@ static void embedded_close(struct meta *meta)
         pthread_mutex_unlock(&pass->mutex);
         pass->owner = NULL;
         embedded->pass = NULL;
-        revert_current(embedded);
+        if (pass->reopen_path)
+            embedded->database = pass->database;
+        else
+            revert_current(embedded);
     }
-    answer_shutdown(&embedded->current);
-    answer_shutdown(&embedded->queue);
+    answer_all(&embedded->current, CLYMQ_ESHUTDOWN);
+    answer_all(&embedded->queue, CLYMQ_ESHUTDOWN);
     embedded_leave(embedded);
 }
 
@@ -349,6 +428,9 @@ int meta_embedded_open(struct shard *shard, const char *path, struct strbuf *err
     embedded->tail.run = embedded_at_tail;
     embedded->tail.ctx = embedded;
     int error = watch_set_init(&embedded->watches);
+    embedded->path = mem_strdup(path);
+    if (!error && !embedded->path)
+        error = CLYMQ_ENOMEM;
     if (!error) {
         embedded->tree = tree_new();
         error = embedded->tree ? database_open(path, embedded->tree, error_text, &embedded->database)

@@ -103,8 +103,9 @@ static inline void meta_close(struct meta *meta)
 }
 
 /* SQLite in the file at path (an operating-system path), opened by one process; WAL with synchronous=FULL.
- * SQLite's calls run as io_work on the shard's disk workers. CLYMQ_ELOCKED, CLYMQ_EFORMAT, CLYMQ_ECORRUPT
- * with a sentence in error. */
+ * SQLite's calls run as io_work on the shard's disk workers. After CLYMQ_ESESSION (an input/output error
+ * whose outcome is unknown) the next request begins a new session: it opens the file again and reads back.
+ * CLYMQ_ELOCKED, CLYMQ_EFORMAT, CLYMQ_ECORRUPT with a sentence in error. */
 int meta_embedded_open(struct shard *shard, const char *path, struct strbuf *error, struct meta **ret_meta);
 
 /* The simulated backend: a tree that outlives the processes that use it (as ZooKeeper's would), or is kept
