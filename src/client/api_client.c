@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "client/api.h"
+#include "io/thread.h"
 
 #define AT(field) offsetof(struct client_options, field)
 static const struct option client_table[] = {
@@ -138,8 +139,7 @@ static int client_start(struct clymq_client *client)
     error = core_new(client->loop, &config, &client->core);
     if (!error) {
         io_loop_on_wake(client->loop, client_wake, client);
-        if (pthread_create(&client->thread, NULL, client_main, client) != 0)
-            error = CLYMQ_ELIMIT;
+        error = io_thread_start("clymq", client_main, client, &client->thread);
     }
     if (error) {
         core_free(client->core);
@@ -261,8 +261,9 @@ void clymq_client_free(clymq_client *client)
         return;
     if (client->started) {
         struct api_task task = {.run = client_stop};
-        if (api_task_run(client, &task, true) == 0)
-            pthread_join(client->thread, NULL);
+        if (api_task_run(client, &task, true) != 0)
+            return; /* from a callback: its thread cannot end in the middle of itself */
+        pthread_join(client->thread, NULL);
         io_loop_free(client->loop);
     }
     pthread_cond_destroy(&client->done);

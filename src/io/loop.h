@@ -114,6 +114,8 @@ struct io_loop {
 struct io_loop *io_loop_current(void);
 /* For implementations: makes loop the current one and returns the one before. */
 struct io_loop *io_loop_set_current(struct io_loop *loop);
+/* For implementations, on a disk worker: does the operation and sets its result. */
+void io_op_run(struct io_op *op);
 
 /* An operating-system loop with its own pool of disk_workers threads (1–64). 0 or an error. */
 int io_os_loop_new(unsigned disk_workers, struct io_loop **ret_loop);

@@ -1,11 +1,11 @@
 /* The disk workers of a loop: threads that take operations and pieces of work in the order given, and hand
  * what is done back to the loop, many at a time. */
 #include <assert.h>
-#include <signal.h>
 
 #include "base/error.h"
 #include "base/mem.h"
 #include "io/os_loop.h"
+#include "io/thread.h"
 
 static void list_take_all(struct list *from, struct list *to)
 {
@@ -15,21 +15,6 @@ static void list_take_all(struct list *from, struct list *to)
     *to = *from;
     to->next->prev = to->prev->next = to;
     list_init(from);
-}
-
-static void run_op(struct io_op *op)
-{
-    switch (op->kind) {
-    case IO_OP_READ:
-        op->result = io_file_pread(op->file, op->parts[0].iov_base, op->parts[0].iov_len, op->offset);
-        break;
-    case IO_OP_WRITE:
-        op->result = io_file_pwritev(op->file, op->parts, op->count, op->offset);
-        break;
-    case IO_OP_SYNC:
-        op->result = io_file_sync(op->file);
-        break;
-    }
 }
 
 /* Runs one waiting item. The lock is held, but not meanwhile. */
@@ -45,7 +30,7 @@ static void run_next(struct os_disk *disk, bool op_first)
     }
     pthread_mutex_unlock(&disk->lock);
     if (done == &disk->ops_done) {
-        run_op(CONTAINER_OF(link, struct io_op, link));
+        io_op_run(CONTAINER_OF(link, struct io_op, link));
     } else {
         struct io_work *work = CONTAINER_OF(link, struct io_work, link);
         work->run(work);
@@ -78,24 +63,6 @@ static void *worker(void *ctx)
     return NULL;
 }
 
-/* Signals are for the program's own threads; those of faults stay, for debuggers and sanitizers. */
-static int start_worker(struct os_disk *disk)
-{
-    sigset_t mask, before;
-    sigfillset(&mask);
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, SIGPROF};
-    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
-        sigdelset(&mask, faults[i]);
-    pthread_sigmask(SIG_SETMASK, &mask, &before);
-    int failed = pthread_create(&disk->threads[disk->thread_count], NULL, worker, disk);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed)
-        return CLYMQ_ELIMIT;
-    pthread_setname_np(disk->threads[disk->thread_count], "disk");
-    disk->thread_count++;
-    return 0;
-}
-
 int os_disk_init(struct os_loop *loop, unsigned threads)
 {
     struct os_disk *disk = &loop->disk;
@@ -110,11 +77,12 @@ int os_disk_init(struct os_loop *loop, unsigned threads)
     list_init(&disk->works_done);
     disk->loop = loop;
     while (disk->thread_count < threads) {
-        int error = start_worker(disk);
+        int error = io_thread_start("disk", worker, disk, &disk->threads[disk->thread_count]);
         if (error) {
             os_disk_stop(disk);
             return error;
         }
+        disk->thread_count++;
     }
     return 0;
 }

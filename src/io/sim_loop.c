@@ -174,17 +174,7 @@ static void run_worker(struct sim_worker *worker)
         worker->work->run(worker->work);
         return;
     }
-    switch (op->kind) {
-    case IO_OP_READ:
-        op->result = io_file_pread(op->file, op->parts[0].iov_base, op->parts[0].iov_len, op->offset);
-        break;
-    case IO_OP_WRITE:
-        op->result = io_file_pwritev(op->file, op->parts, op->count, op->offset);
-        break;
-    case IO_OP_SYNC:
-        op->result = io_file_sync(op->file);
-        break;
-    }
+    io_op_run(op);
 }
 
 static void on_worker(struct sim_event *event)

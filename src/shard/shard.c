@@ -9,12 +9,11 @@
 #include "shard/shard.h"
 
 #include <assert.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "io/thread.h"
 
 /* Messages run in one round of the loop before sockets and timers get their turn. */
 enum { MESSAGES_PER_ROUND = 1024 };
@@ -202,23 +201,11 @@ static void *run_shard(void *ctx)
     return NULL;
 }
 
-/* Signals are for the program's main thread; those of faults stay, for debuggers and sanitizers. */
 static int start_thread(struct shard_home *home)
 {
-    sigset_t mask, before;
-    sigfillset(&mask);
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, SIGPROF};
-    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
-        sigdelset(&mask, faults[i]);
-    pthread_sigmask(SIG_SETMASK, &mask, &before);
-    int failed = pthread_create(&home->thread, NULL, run_shard, home);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed)
-        return CLYMQ_ELIMIT;
     char name[16];
     snprintf(name, sizeof(name), "shard-%u", home->shard.id);
-    pthread_setname_np(home->thread, name);
-    return 0;
+    return io_thread_start(name, run_shard, home, &home->thread);
 }
 
 static void join_first(struct shards *shards, unsigned count)
