@@ -107,18 +107,17 @@ static void add_hint(struct block *block, int64_t offset, int64_t base, uint32_t
     block->next_hint = (uint8_t)((block->next_hint + 1) % BLOCK_HINTS);
 }
 
-/* The batch that holds offset, or the next one behind a gap. start <= offset < end. CLYMQ_ENOENT: there is
- * none. */
+/* The batch that holds offset, or the next one behind a gap. start <= offset < end, so there is one, and it
+ * lies in the segment named last at or below offset; CLYMQ_ECORRUPT when not. */
 static int find_offset(struct block *block, int64_t offset, struct place *ret_place)
 {
     if (find_hint(block, offset, ret_place))
         return 0;
-    for (uint32_t i = block_segment_at(block, offset); i < block->segment_count; i++) {
-        int error = find_in_segment(block, i, offset, ret_place);
-        if (error != CLYMQ_ENOENT)
-            return error;
-    }
-    return CLYMQ_ENOENT;
+    uint32_t number = block_segment_at(block, offset);
+    if (block->segments[number]->base > offset)
+        return CLYMQ_ECORRUPT;
+    int error = find_in_segment(block, number, offset, ret_place);
+    return error == CLYMQ_ENOENT ? CLYMQ_ECORRUPT : error;
 }
 
 /* The place of a batch boundary in the log. */
@@ -134,7 +133,7 @@ static int find_limit(struct block *block, int64_t limit_offset, struct log_poin
     struct place place;
     int error = find_offset(block, limit_offset, &place);
     if (error)
-        return error == CLYMQ_ENOENT ? CLYMQ_ECORRUPT : error;
+        return error;
     block->limit = (struct log_point){.offset = limit_offset,
                                       .base = block->segments[place.segment]->base,
                                       .position = place.position,
@@ -199,8 +198,6 @@ int block_read(struct block *block, int64_t offset, int64_t limit_offset, size_t
     struct place place;
     struct log_point limit;
     int error = find_offset(block, offset, &place);
-    if (error == CLYMQ_ENOENT)
-        error = CLYMQ_ECORRUPT; /* offset is below the end, so something holds or follows it */
     if (!error)
         error = find_limit(block, limit_offset, &limit);
     if (error)

@@ -393,13 +393,34 @@ static bool contradicts_mark(const struct recovery *recovery)
            recovery->at.offset != recovery->mark.offset;
 }
 
-static int walk_segment(struct recovery *recovery, struct segment *segment, uint32_t position)
+/* Cuts what lies between the last batch of a segment and its end, though another segment follows: it was
+ * named by the offset behind that batch, so nothing was meant to be there. (What renew_size leaves, if it is
+ * interrupted.) */
+static int cut_excess(struct recovery *recovery, struct segment *segment, uint32_t position)
+{
+    struct segment_ref *ref;
+    int error = segment_file(recovery->block, segment, SEGMENT_LOG, &ref);
+    if (!error)
+        error = io_file_truncate(ref->file, position);
+    if (error)
+        return error;
+    recovery->result.bytes_cut += segment->size - position;
+    recovery->block->size -= segment->size - position;
+    segment->size = segment->reserved = position;
+    segment->unsynced = true;
+    return 0;
+}
+
+static int walk_segment(struct recovery *recovery, struct segment *segment, const struct segment *next,
+                        uint32_t position)
 {
     recovery->buffer_len = 0;
     while (position < segment->size) {
         struct batch_header header;
         struct bytes batch;
         int error = read_batch(recovery, segment, position, &header, &batch);
+        if (error == CLYMQ_EBATCH && next && next->base == recovery->at.offset)
+            return cut_excess(recovery, segment, position);
         if (error == CLYMQ_EBATCH) {
             recovery->stopped = true;
             return 0;
@@ -442,7 +463,8 @@ static int walk(struct recovery *recovery)
             recovery->stopped = true;
             break;
         }
-        int error = walk_segment(recovery, segment, i == first ? recovery->at.position : 0);
+        const struct segment *next = i + 1 < block->segment_count ? block->segments[i + 1] : NULL;
+        int error = walk_segment(recovery, segment, next, i == first ? recovery->at.position : 0);
         if (!error && segment->unsynced)
             error = renew_size(recovery, segment);
         if (error)
@@ -596,6 +618,11 @@ static int recover(struct recovery *recovery)
         return 0;
     }
     find_marks(recovery);
+    if (block->start < block->segments[0]->base) {
+        /* Files go only after the log start that lets them go is durable. */
+        open_damaged(recovery, block->start);
+        return 0;
+    }
     error = choose_begin(recovery);
     if (!error) {
         log_debug("%s: %u segments from %" PRId64 ", mark %" PRId64 " (%" PRId64 "+%u), checkpoint %" PRId64

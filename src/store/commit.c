@@ -433,7 +433,8 @@ static void finish(struct store *store)
         if (block)
             block->commit = NULL;
         int error = entry->error;
-        if (!block && error) /* closed, and perhaps opened again: the same files, whose next sync may not tell */
+        if (!block &&
+            error) /* closed, and perhaps opened again: the same files, whose next sync may not tell */
             block = store_find_open(store, entry->id);
         struct checkpoint_job *checkpoint = entry->checkpoint;
         mem_free(entry);

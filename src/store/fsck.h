@@ -1,9 +1,10 @@
-/* The offline check of a data folder, and reading a segment batch by batch: what `clymq fsck` and `clymq block dump` are
- * made of.
+/* The offline check of a data folder, and reading a segment batch by batch: what `clymq fsck` and `clymq
+ * block dump` are made of.
  *
- * The check reads every log with its checksums, every index against its log, snapshots and state files. It never changes
- * a log, damaged or not. Where it is asked to, it removes index files that are wrong: the server makes them again from
- * the log. Needs no server and no shard; blocking; one thread. The folder must not be in use: it is locked meanwhile. */
+ * The check reads every log with its checksums, every index against its log, snapshots and state files. It
+ * never changes a log, damaged or not. Where it is asked to, it removes index files that are wrong: the
+ * server makes them again from the log. Needs no server and no shard; blocking; one thread. The folder must
+ * not be in use: it is locked meanwhile. */
 #ifndef CLYMQ_STORE_FSCK_H
 #define CLYMQ_STORE_FSCK_H
 
@@ -12,14 +13,15 @@
 #include "wire/batch.h"
 
 enum fsck_kind {
-    FSCK_DAMAGED_LOG,      /* below the durable end: messages are lost unless there is another copy */
-    FSCK_MISSING_LOG,      /* a segment or block that the state files know of is not there, or a gap between segments */
-    FSCK_FAILED_BLOCK,     /* an earlier run found it failed */
-    FSCK_UNREADABLE,       /* the disk gave an error */
-    FSCK_TORN_TAIL,        /* an unfinished write behind the durable end: harmless, cut at the next start */
-    FSCK_WRONG_INDEX,      /* harmless: made again at the next use */
-    FSCK_WRONG_SNAPSHOT,   /* harmless where an older one or the log is there */
-    FSCK_WRONG_STATE,      /* part of a state file unreadable: older marks count */
+    FSCK_DAMAGED_LOG,    /* below the durable end: messages are lost unless there is another copy */
+    FSCK_MISSING_LOG,    /* a segment or block that the state files know of is not there, or a gap between
+                            segments */
+    FSCK_FAILED_BLOCK,   /* an earlier run found it failed */
+    FSCK_UNREADABLE,     /* the disk gave an error */
+    FSCK_TORN_TAIL,      /* an unfinished write behind the durable end: harmless, cut at the next start */
+    FSCK_WRONG_INDEX,    /* harmless: made again at the next use */
+    FSCK_WRONG_SNAPSHOT, /* harmless where an older one or the log is there */
+    FSCK_WRONG_STATE,    /* part of a state file unreadable: older marks count */
 };
 /* Whether messages are, or may be, lost. */
 bool fsck_is_damage(enum fsck_kind kind);
@@ -44,8 +46,8 @@ struct fsck_options {
     void (*on_progress)(void *ctx, const struct fsck_totals *totals); /* after each segment; may be NULL */
     void *ctx;
 };
-/* 0 when all could be looked at, whatever was found. CLYMQ_ENOENT: no data folder; CLYMQ_ELOCKED: a server uses it;
- * CLYMQ_EFORMAT: newer than this program; errors of reading the folder itself; CLYMQ_ENOMEM. */
+/* 0 when all could be looked at, whatever was found. CLYMQ_ENOENT: no data folder; CLYMQ_ELOCKED: a server
+ * uses it; CLYMQ_EFORMAT: newer than this program; errors of reading the folder itself; CLYMQ_ENOMEM. */
 int fsck_run(struct io_fs *fs, const struct fsck_options *options, struct fsck_totals *ret_totals);
 
 /* Reads the batches of one segment's log from its beginning. */
@@ -57,8 +59,8 @@ struct segment_scan {
     uint64_t buffer_at;
 };
 int segment_scan_begin(struct io_fs *fs, const char *path, struct segment_scan *ret_scan);
-/* The next batch, its checksum verified; a view until the next call. CLYMQ_ENOENT at the end; CLYMQ_EBATCH: what lies at
- * scan->position is no whole batch; CLYMQ_EIO …; CLYMQ_ENOMEM. */
+/* The next batch, its checksum verified; a view until the next call. CLYMQ_ENOENT at the end; CLYMQ_EBATCH:
+ * what lies at scan->position is no whole batch; CLYMQ_EIO …; CLYMQ_ENOMEM. */
 int segment_scan_next(struct segment_scan *scan, struct batch_header *ret_header, struct bytes *ret_batch);
 void segment_scan_end(struct segment_scan *scan);
 
