@@ -41,11 +41,15 @@ struct cli_common {
          .max = 3600000,                                                                                     \
          .section = "Connection",                                                                            \
          .help = "How long to wait for a server's answer; 8 s at most where none can be connected to."},     \
-        {.name = "json",                                                                                     \
-         .type = OPTION_BOOL,                                                                                \
-         .offset = offsetof(S, common.json),                                                                 \
-         .section = "Output",                                                                                \
-         .help = "Print JSON."},                                                                             \
+        CLI_OFFLINE_OPTIONS(S)
+
+/* The rows that every other command has. */
+#define CLI_OFFLINE_OPTIONS(S)                                                                               \
+    {.name = "json",                                                                                         \
+     .type = OPTION_BOOL,                                                                                    \
+     .offset = offsetof(S, common.json),                                                                     \
+     .section = "Output",                                                                                    \
+     .help = "Print JSON."},                                                                                 \
     {                                                                                                        \
         .name = "help", .type = OPTION_BOOL, .offset = offsetof(S, common.help), .section = "Output",        \
         .help = "Print this help."                                                                           \
@@ -68,7 +72,7 @@ extern const struct cli_command *const cli_commands[]; /* NULL-ended */
 
 extern const struct cli_command cli_topic_create, cli_topic_list, cli_topic_describe, cli_topic_delete,
     cli_partition_create, cli_partition_set, cli_partition_delete, cli_produce, cli_consume,
-    cli_bench_produce, cli_bench_consume;
+    cli_bench_produce, cli_bench_consume, cli_block_dump, cli_fsck;
 
 /* ---- complain.c ---- */
 
