@@ -10,12 +10,3 @@ int authorize(const struct principal *principal, enum action action, struct byte
     (void)topic;
     return 0;
 }
-
-const char *action_name(enum action action)
-{
-    static const char *const names[] = {
-        [ACTION_PUSH] = "push",     [ACTION_PULL] = "pull",   [ACTION_DESCRIBE] = "describe",
-        [ACTION_CREATE] = "create", [ACTION_ALTER] = "alter", [ACTION_DELETE] = "delete",
-    };
-    return names[action];
-}

@@ -10,6 +10,5 @@ enum action { ACTION_PUSH, ACTION_PULL, ACTION_DESCRIBE, ACTION_CREATE, ACTION_A
 
 /* topic is empty for what concerns the whole cluster. 0 or CLYMQ_EDENIED. */
 int authorize(const struct principal *principal, enum action action, struct bytes topic);
-const char *action_name(enum action action);
 
 #endif

@@ -120,8 +120,6 @@ struct accumulator_waiter {
  * CLYMQ_EINVAL for a header without key. */
 int core_producer_add(struct core_producer *producer, const clymq_message *message,
                       struct accumulator_waiter *waiter);
-/* Takes back a waiter that no longer waits; the message stays. */
-void core_producer_forget(struct core_producer *producer, struct accumulator_waiter *waiter);
 /* Whether a message like the one refused last would be accepted now. */
 bool core_producer_has_room(struct core_producer *producer);
 /* Sends what is accumulated without lingering; the mark for core_producer_is_flushed. */

@@ -302,12 +302,6 @@ int core_producer_add(struct core_producer *producer, const clymq_message *messa
     return error;
 }
 
-void core_producer_forget(struct core_producer *producer, struct accumulator_waiter *waiter)
-{
-    if (!waiter->done)
-        list_remove(&waiter->link);
-}
-
 bool core_producer_has_room(struct core_producer *producer)
 {
     struct accumulator *accumulator = &producer->accumulator;

@@ -408,11 +408,6 @@ void partition_set_config(struct partition *partition, const struct partition_co
     partition->config = *config;
 }
 
-const struct partition_config *partition_get_config(const struct partition *partition)
-{
-    return &partition->config;
-}
-
 int64_t partition_start(const struct partition *partition)
 {
     for (uint32_t i = 0; i + 1 < partition->chain_count; i++) {

@@ -68,7 +68,6 @@ int partition_adopt_chain(struct partition *partition, const struct partition_bl
  * sync: store_stop does that before. */
 void partition_close(struct partition *partition);
 void partition_set_config(struct partition *partition, const struct partition_config *config);
-const struct partition_config *partition_get_config(const struct partition *partition);
 
 int64_t partition_start(const struct partition *partition);
 int64_t partition_watermark(const struct partition *partition);

@@ -202,11 +202,6 @@ bool block_is_sealed(const struct block *block)
     return block->sealed;
 }
 
-const struct block_key *block_get_key(const struct block *block)
-{
-    return &block->key;
-}
-
 void block_fail(struct block *block, int error)
 {
     if (block->error)

@@ -75,7 +75,6 @@ int64_t block_durable_end(const struct block *block); /* below this everything i
 uint64_t block_size(const struct block *block);       /* bytes of log */
 int block_error(const struct block *block);           /* 0, or why it takes no appends */
 bool block_is_sealed(const struct block *block);
-const struct block_key *block_get_key(const struct block *block);
 
 /* Appends one batch, whose header says base_offset >= block_end and leader epoch (batch_assign was called);
  * parts are its bytes. Written to the page cache when this returns; the group commit follows by itself.

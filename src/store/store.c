@@ -232,12 +232,6 @@ bool store_is_full(const struct store *store)
     return store->full;
 }
 
-void store_on_space(struct store *store, void (*on_space)(void *ctx), void *ctx)
-{
-    store->on_space = on_space;
-    store->space_ctx = ctx;
-}
-
 void store_set_full(struct store *store, uint64_t refused_bytes)
 {
     if (!store->full) {
@@ -261,8 +255,6 @@ static void probe_space(struct io_timer *timer)
         if (free_bytes >= store->refused_bytes + margin) {
             store->full = false;
             log_info("there is space on the disk again");
-            if (store->on_space)
-                store->on_space(store->space_ctx);
             return;
         }
     }

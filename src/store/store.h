@@ -49,9 +49,7 @@ void store_stop(struct store *store, void (*done)(void *ctx, int error), void *c
  */
 void store_close(struct store *store);
 /* Set while the disk is full: from an append that failed with CLYMQ_ENOSPC until space is seen again (checked
- * once a second). While set, appends fail at once with CLYMQ_ENOSPC and nothing written. on_space is told
- * when it ends. */
+ * once a second). While set, appends fail at once with CLYMQ_ENOSPC and nothing written. */
 bool store_is_full(const struct store *store);
-void store_on_space(struct store *store, void (*on_space)(void *ctx), void *ctx);
 
 #endif

@@ -101,8 +101,6 @@ struct store {
     bool full;
     uint64_t refused_bytes; /* the largest append refused since it got full */
     struct io_timer space_timer;
-    void (*on_space)(void *ctx);
-    void *space_ctx;
 
     bool stopping;
     void (*stop_done)(void *ctx, int error);
