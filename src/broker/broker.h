@@ -6,6 +6,7 @@
 #ifndef CLYMQ_BROKER_BROKER_H
 #define CLYMQ_BROKER_BROKER_H
 
+#include "broker/answer_gate.h"
 #include "broker/catalog.h"
 #include "broker/metrics.h"
 #include "broker/node.h"
@@ -30,8 +31,9 @@ struct broker_shard {
     struct broker_tuning tuning;
     struct broker_metrics metrics;
 
-    struct list requests;                  /* struct request that came in here, until freed */
-    struct list waits[WAIT_BUCKETS];       /* struct pull_batch_request that may wait, by connection */
+    struct list requests;            /* struct request that came in here, until freed */
+    struct list waits[WAIT_BUCKETS]; /* struct pull_batch_request that may wait, by connection */
+    struct answer_gate answer_gate;
     struct net_call *parked, *parked_last; /* before ready, chained by their ctx */
     uint64_t pushes_ahead_bytes;           /* held by pushes of level 0 that were answered on receipt */
     bool ready, draining;

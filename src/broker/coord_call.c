@@ -14,6 +14,31 @@ static void release(struct request *request)
 
     strbuf_free(&coord_call->sentence);
     strbuf_free(&coord_call->text);
+    answer_gate_leave(&request->home->answer_gate, &coord_call->ticket);
+}
+
+static void run(struct answer_ticket *ticket)
+{
+    struct coord_call *coord_call = CONTAINER_OF(ticket, struct coord_call, ticket);
+
+    if (net_call_is_abandoned(coord_call->base.call))
+        request_free(&coord_call->base);
+    else
+        request_go_to_coordinator(&coord_call->base);
+}
+
+/* Large answers take turns. */
+static int go(struct coord_call *coord_call)
+{
+    struct request *request = &coord_call->base;
+
+    if (!coord_call->large) {
+        request_go_to_coordinator(request);
+        return 0;
+    }
+    coord_call->ticket.run = run;
+    return answer_gate_enter(&request->home->answer_gate, net_call_conn_id(request->call),
+                             &coord_call->ticket);
 }
 
 static void work(struct broker_shard *owner, struct request *request)
@@ -61,10 +86,11 @@ void coord_call_go(struct coord_call *coord_call, enum action action, struct coo
         request->error = copy_name(coord_call->topic, names.topic);
     if (!request->error)
         request->error = copy_name(coord_call->partition, names.partition);
-    if (request->error)
-        finish(request);
-    else
-        request_go_to_coordinator(request);
+    if (!request->error && go(coord_call) == 0)
+        return;
+    if (!request->error)
+        request->error = CLYMQ_ENOMEM;
+    finish(request);
 }
 
 void coord_call_return(struct coord_call *coord_call, int error, const char *sentence)
@@ -106,8 +132,10 @@ void coord_call_on_text(void *ctx, int error, const char *sentence, struct bytes
 
     if (!error)
         strbuf_append(&coord_call->text, json.ptr, json.len);
-    if (coord_call->text.failed)
+    if (coord_call->text.failed) {
         error = CLYMQ_ENOMEM;
+        strbuf_free(&coord_call->text);
+    }
     coord_call_return(coord_call, error, sentence);
 }
 
@@ -138,6 +166,39 @@ const char *coord_call_sentence(const struct coord_call *coord_call)
     if (coord_call->sentence.failed || !coord_call->sentence.len)
         return error_sentence(coord_call->base.error);
     return coord_call->sentence.data;
+}
+
+static void on_sent(void *ctx)
+{
+    struct coord_call *coord_call = ctx;
+
+    request_free(&coord_call->base);
+}
+
+void coord_call_answer_text(struct coord_call *coord_call, const void *response)
+{
+    struct request *request = &coord_call->base;
+    struct strbuf *text = &coord_call->text;
+    struct net_payload payload = {.release = on_sent, .ctx = coord_call};
+    struct buf *buf;
+
+    if (!text->len) {
+        request_answer(request, response, NULL);
+        request_free(request);
+        return;
+    }
+    buf = buf_new(text->len);
+    if (!buf) {
+        request->error = CLYMQ_ENOMEM;
+        coord_call_failed(coord_call);
+        return;
+    }
+    memcpy(buf->data, text->data, text->len);
+    buf->len = text->len;
+    strbuf_free(text);
+    answer_gate_made(&request->home->answer_gate, &coord_call->ticket, buf->len);
+    payload.slice = (struct slice){buf->data, buf->len, buf};
+    request_answer(request, response, &payload); /* on_sent frees it, perhaps at once */
 }
 
 bool coord_call_failed(struct coord_call *coord_call)

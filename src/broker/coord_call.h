@@ -8,6 +8,8 @@
 
 struct coord_call {
     struct request base;
+    struct answer_ticket ticket;         /* of large answers */
+    bool large;                          /* set before coord_call_go */
     char topic[256], partition[256];     /* NUL-terminated names; "" where the method has none */
     struct strbuf sentence;              /* of the failure; empty = the error's own */
     struct strbuf text;                  /* JSON */
@@ -45,6 +47,9 @@ void coord_call_on_created(void *ctx, int error, const char *sentence);
 /* Ends the asking with this outcome (in callbacks of a handler's own). */
 void coord_call_return(struct coord_call *coord_call, int error, const char *sentence);
 
+/* Answers with the text in the place of the response's STRING field whose ptr is NULL and len is text.len,
+ * and frees. Without a text: as it is. */
+void coord_call_answer_text(struct coord_call *coord_call, const void *response);
 /* The failure's sentence; "" on success. */
 const char *coord_call_sentence(const struct coord_call *coord_call);
 /* Answers any failure with an exception and frees; false when there is none. */

@@ -13,11 +13,10 @@ static void finish(struct request *request)
     struct rpc_describe_topic_response response = {
         .error = request->error,
         .err = bytes_of_text(coord_call_sentence(describe)),
-        .topic = bytes_of_text(request->error ? "" : describe->text.data),
+        .topic = {NULL, describe->text.len},
     };
 
-    request_answer(request, &response, NULL);
-    request_free(request);
+    coord_call_answer_text(describe, &response);
 }
 
 void handle_describe_topic(struct broker_shard *bs, struct net_call *call)
@@ -28,7 +27,9 @@ void handle_describe_topic(struct broker_shard *bs, struct net_call *call)
     if (!request_decode(call, &arguments))
         return;
     describe = coord_call_new(bs, call);
-    if (describe)
-        coord_call_go(describe, ACTION_DESCRIBE, (struct coord_call_names){.topic = &arguments.topic}, ask,
-                      finish);
+    if (!describe)
+        return;
+    describe->large = true;
+    coord_call_go(describe, ACTION_DESCRIBE, (struct coord_call_names){.topic = &arguments.topic}, ask,
+                  finish);
 }

@@ -13,11 +13,10 @@ static void finish(struct request *request)
     struct rpc_list_topics_response response = {
         .error = request->error,
         .err = bytes_of_text(coord_call_sentence(list)),
-        .topics = bytes_of_text(request->error ? "" : list->text.data),
+        .topics = {NULL, list->text.len},
     };
 
-    request_answer(request, &response, NULL);
-    request_free(request);
+    coord_call_answer_text(list, &response);
 }
 
 void handle_list_topics(struct broker_shard *bs, struct net_call *call)
@@ -31,6 +30,7 @@ void handle_list_topics(struct broker_shard *bs, struct net_call *call)
     list = coord_call_new(bs, call);
     if (!list)
         return;
+    list->large = true;
     all = arguments.prefix.len == 0; /* names are not empty, but a prefix may be */
     coord_call_go(list, ACTION_DESCRIBE, (struct coord_call_names){.topic = all ? NULL : &arguments.prefix},
                   ask, finish);

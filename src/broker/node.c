@@ -75,6 +75,8 @@ static int init_shard(struct broker_node *node, struct broker_shard *bs, unsigne
     list_init(&bs->requests);
     for (unsigned i = 0; i < WAIT_BUCKETS; i++)
         list_init(&bs->waits[i]);
+    answer_gate_init(&bs->answer_gate, bs->shard,
+                     node->config.limits.max_inflight_bytes / 2 / shards_count(node->shards));
     int error = catalog_init(&bs->catalog);
     return error ? error : broker_metrics_init(&bs->metrics, node->registry, id);
 }

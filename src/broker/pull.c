@@ -20,7 +20,6 @@ enum {
     COUNT_DEFAULT = 10,
     COUNT_MAX = 127, /* Size is an i8 */
     SPAN_MAX = 1000,
-    MSGS_MAX = 1 << 20,
     FIRST_READ = 64 << 10,
     NEXT_READ = 512 << 10,
     INFLATE_FACTOR = 8, /* as pushBatch's */
@@ -28,6 +27,8 @@ enum {
 
 struct pull_request {
     struct request base;
+    struct answer_ticket ticket;
+    size_t msgs_max; /* of Msgs, but for a single longer message */
     struct partition_pull pull;
     int64_t asked;       /* the client's offset */
     int64_t next;        /* the next offset to look for */
@@ -42,7 +43,17 @@ struct pull_request {
 
 static void release(struct request *request)
 {
-    strbuf_free(&CONTAINER_OF(request, struct pull_request, base)->msgs);
+    struct pull_request *pull = CONTAINER_OF(request, struct pull_request, base);
+
+    strbuf_free(&pull->msgs);
+    answer_gate_leave(&request->home->answer_gate, &pull->ticket);
+}
+
+static void on_sent(void *ctx)
+{
+    struct pull_request *pull = ctx;
+
+    request_free(&pull->base);
 }
 
 static void fail(struct pull_request *pull, int error)
@@ -58,28 +69,43 @@ static void fail(struct pull_request *pull, int error)
         request_fail(&pull->base, "%s", error_sentence(error));
 }
 
+static void count(struct pull_request *pull)
+{
+    struct broker_metrics *metrics = &pull->base.home->metrics;
+
+    metric_add(metrics->pulls, 1);
+    metric_add(metrics->pull_messages, pull->count);
+    metric_add(metrics->pull_bytes, (int64_t)pull->bytes);
+}
+
 static void finish(struct request *request)
 {
     struct pull_request *pull = CONTAINER_OF(request, struct pull_request, base);
-    struct broker_metrics *metrics = &request->home->metrics;
     struct rpc_pull_response response = {
-        .msgs = {(const uint8_t *)pull->msgs.data, pull->msgs.len},
+        .msgs = {NULL, pull->msgs.len},
         .ret = true,
         .start_index = pull->count ? pull->first : pull->asked - 1,
         .end_index = pull->count ? pull->last : pull->asked - 1,
         .size = (int8_t)pull->count,
         .err = BYTES_LITERAL("ok"),
     };
+    struct net_payload payload = {.release = on_sent, .ctx = pull};
+    struct buf *msgs = request->error ? NULL : buf_new(pull->msgs.len);
 
+    if (!request->error && !msgs)
+        request->error = CLYMQ_ENOMEM;
     if (request->error) {
         fail(pull, request->error);
-    } else {
-        metric_add(metrics->pulls, 1);
-        metric_add(metrics->pull_messages, pull->count);
-        metric_add(metrics->pull_bytes, (int64_t)pull->bytes);
-        request_answer(request, &response, NULL);
+        request_free(request);
+        return;
     }
-    request_free(request);
+    count(pull);
+    memcpy(msgs->data, pull->msgs.data, pull->msgs.len);
+    msgs->len = pull->msgs.len;
+    strbuf_free(&pull->msgs);
+    answer_gate_made(&request->home->answer_gate, &pull->ticket, msgs->len);
+    payload.slice = (struct slice){msgs->data, msgs->len, msgs};
+    request_answer(request, &response, &payload); /* on_sent frees it, perhaps at once */
 }
 
 /* ---- the array ---- */
@@ -94,7 +120,8 @@ static void add_message(struct pull_request *pull, const struct batch_record *re
     size_t size = ELEMENT_OVERHEAD + 6 * (request->topic.len + request->partition.len) +
                   json_base64_size(record->value.len);
 
-    if (pull->count && (pull->msgs.len + size + 1 > MSGS_MAX || record->offset - pull->first >= SPAN_MAX)) {
+    if (pull->count &&
+        (pull->msgs.len + size + 1 > pull->msgs_max || record->offset - pull->first >= SPAN_MAX)) {
         pull->full = true;
         return;
     }
@@ -209,6 +236,17 @@ static void work(struct broker_shard *owner, struct request *request)
     partition_pull(partition, &pull->pull);
 }
 
+static void run(struct answer_ticket *ticket)
+{
+    struct pull_request *pull = CONTAINER_OF(ticket, struct pull_request, ticket);
+
+    pull->msgs_max = ticket->bytes;
+    if (net_call_is_abandoned(pull->base.call))
+        request_free(&pull->base);
+    else
+        request_go(&pull->base);
+}
+
 void handle_pull(struct broker_shard *bs, struct net_call *call)
 {
     struct rpc_pull_request arguments;
@@ -232,6 +270,11 @@ void handle_pull(struct broker_shard *bs, struct net_call *call)
     pull->wanted = arguments.size <= 0 ? COUNT_DEFAULT : arguments.size; /* an i8: at most COUNT_MAX */
     pull->pull =
         (struct partition_pull){.offset = arguments.offset, .max_bytes = FIRST_READ, .done = on_pulled};
-    if (request_find(&pull->base, ACTION_PULL))
-        request_go(&pull->base);
+    pull->ticket.run = run;
+    if (!request_find(&pull->base, ACTION_PULL))
+        return;
+    if (answer_gate_enter(&bs->answer_gate, net_call_conn_id(call), &pull->ticket)) {
+        pull->base.error = CLYMQ_ENOMEM;
+        finish(&pull->base);
+    }
 }

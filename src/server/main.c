@@ -20,8 +20,6 @@
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-extern char **environ;
-
 struct command_line {
     int argc;
     char **argv;

@@ -177,6 +177,54 @@ static void test_gaps(void **state)
     json_decref(array);
 }
 
+/* Many large answers asked for at once: they take turns, in order, and none is lost. */
+static void test_pipelined_pulls(void **state)
+{
+    enum { COUNT = 300 };
+    struct world *world = *state;
+    char *message = mem_zalloc(60001);
+    struct answer *answers = mem_calloc(COUNT, sizeof(*answers));
+
+    make_topic(world, "t", 2);
+    memset(message, 'x', 60000);
+    for (int i = 0; i < 20; i++)
+        push_text(world, "t", i % 2 ? "1" : "0", message, -1);
+    for (int round = 0; round < 2; round++) {
+        struct net_link *link = world_link(world, broker_node_broker_address(world->node));
+
+        for (int i = 0; i < COUNT; i++) {
+            struct rpc_pull_request request = {.topic = text("t"),
+                                               .partition = text(i % 3 ? "0" : "1"),
+                                               .offset = i % 10,
+                                               .size = 100,
+                                               .option = 4};
+
+            call_begin(link, RPC_METHOD_PULL, &request, &answers[i]);
+        }
+        if (round == 1) { /* the connection breaks on the way */
+            sim_world_run_for(world->sim, 20000000);
+            net_link_free(link);
+            for (int i = 0; i < COUNT; i++)
+                answer_free(&answers[i]);
+            break;
+        }
+        for (int i = 0; i < COUNT; i++) {
+            assert_true(world_run_until(world, &answers[i].done, WORLD_LIMIT_MS));
+            assert_int_equal(answers[i].error, 0);
+            assert_int_equal(answers[i].r.pull.start_index, i % 10);
+            assert_int_equal(answers[i].r.pull.size, 10 - i % 10);
+            answer_free(&answers[i]);
+        }
+        net_link_free(link);
+    }
+    world_run_for(world, 2000);
+    pull_from(world, "t", "0", 0, 1, answers);
+    assert_int_equal(answers[0].r.pull.size, 1);
+    answer_free(answers);
+    mem_free(answers);
+    mem_free(message);
+}
+
 static void test_refusals(void **state)
 {
     struct world *world = *state;
@@ -239,6 +287,7 @@ int main(void)
         TEST_SHARDS(test_at_most_one_mebibyte),
         TEST_SHARDS(test_empty),
         TEST_SHARDS(test_gaps),
+        TEST_SHARDS(test_pipelined_pulls),
         TEST_SHARDS(test_refusals),
         TEST_SHARDS(test_push_mode_is_refused),
     };
