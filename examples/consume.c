@@ -1,5 +1,5 @@
-/* Prints the messages of one partition from its beginning, and follows it: cc consume.c $(pkg-config --cflags --libs clymq)
- * Usage: consume TOPIC PARTITION [HOST:PORT of the coordinator] */
+/* Prints the messages of one partition from its beginning, and follows it: cc consume.c $(pkg-config --cflags
+ * --libs clymq) Usage: consume TOPIC PARTITION [HOST:PORT of the coordinator] */
 #include <clymq.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -23,7 +23,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: produce TOPIC [HOST:PORT]\n");
         return 2;
     }
-    if (clymq_producer_new(client, &producer) != 0 || clymq_producer_set(producer, "compression", "lz4") != 0 ||
+    if (clymq_producer_new(client, &producer) != 0 ||
+        clymq_producer_set(producer, "compression", "lz4") != 0 ||
         clymq_producer_on_delivery(producer, delivered, NULL) != 0) {
         fprintf(stderr, "%s\n", clymq_last_error());
         return 1;

@@ -5,7 +5,7 @@
 
 #include "cli/cli.h"
 
-static void complain(const char *format, va_list args)
+static void __attribute__((format(printf, 1, 0))) complain(const char *format, va_list args)
 {
     fflush(stdout);
     fputs("clymq: ", stderr);

@@ -239,8 +239,11 @@ static int blocking_core(struct clymq_producer *producer, struct core_producer *
     int error = 0;
     if (api_is_loop_thread(producer->client))
         return api_fail(CLYMQ_EBUSY, "called from a callback: it blocks, so call it from another thread");
-    *ret_core = producer_core(producer, &error);
-    return *ret_core ? 0 : error;
+    struct core_producer *core = producer_core(producer, &error);
+    if (!core)
+        return error ? error : CLYMQ_ENOMEM;
+    *ret_core = core;
+    return 0;
 }
 
 /* Under the lock: waits for progress. */
