@@ -106,7 +106,10 @@ static void judge(struct admin *admin, const struct job *job, int error, const c
     bool gone = (job->kind == JOB_DELETE_TOPIC && error == CLYMQ_ETOPIC_UNKNOWN) ||
                 (job->kind == JOB_DELETE_PART && error == CLYMQ_EPARTITION_UNKNOWN);
 
-    if (!error || ((exists || gone) && admin->doubt)) {
+    /* A damaged block cannot be sealed. */
+    bool hopeless = job->kind == JOB_SET_STATE && job->slot->current->damaged;
+
+    if (!error || hopeless || ((exists || gone) && admin->doubt)) {
         succeeded(admin, job);
         return;
     }

@@ -23,7 +23,7 @@ struct message {
     bool resent;     /* more than one try was made, perhaps at different tracks */
     bool ordered;    /* its client's ordered messages keep their order within a track */
     bool drained;    /* was in the final drain */
-    uint32_t hazard; /* history->hazard when it was acknowledged */
+    uint32_t hazard; /* history->hazard when it was first pushed */
     uint64_t begun_ns, ended_ns;
     int64_t answered_offset, seen_offset; /* -1 = not known */
     struct track *seen_track;
@@ -102,9 +102,10 @@ struct track *history_read_track(struct history *history, const struct history_r
 /* The answer told these (-1: it did not). who: the reader, for messages. */
 void history_told(struct history *history, const struct history_read *read, struct track *track,
                   const char *who, int64_t watermark, int64_t log_start);
-/* A value was served at an offset. */
-void history_saw(struct history *history, const struct history_read *read, struct track *track,
-                 const char *who, int64_t offset, struct bytes value);
+/* A value was served at an offset. Returns its message; NULL after a violation. Of a damaged log nothing is
+ * concluded from places: a batch's base offset is outside its checksum. */
+struct message *history_saw(struct history *history, const struct history_read *read, struct track *track,
+                            const char *who, int64_t offset, struct bytes value);
 /* A reader went past [from, to) and was served nothing there: nothing that anybody knows of may lie there. */
 void history_passed(struct history *history, struct track *track, const char *who, int64_t from, int64_t to);
 

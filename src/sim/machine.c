@@ -373,6 +373,11 @@ struct sim_process *machine_process(const struct machine *machine)
     return machine->process;
 }
 
+uint64_t machine_started_ns(const struct machine *machine)
+{
+    return machine->started_ns;
+}
+
 uint64_t machine_serving_since_ns(const struct machine *machine)
 {
     return machine->serving_ns;

@@ -16,6 +16,7 @@ struct machine *machine_new(struct run *run);
 void machine_free(struct machine *machine); /* as a kill */
 
 struct sim_process *machine_process(const struct machine *machine);
+uint64_t machine_started_ns(const struct machine *machine); /* the last start began then */
 /* Since when it answers calls; 0 = it does not. */
 uint64_t machine_serving_since_ns(const struct machine *machine);
 

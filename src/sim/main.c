@@ -32,7 +32,7 @@ static void print_help(FILE *out)
         "  --shards N      of the broker, 1 to 8 (default: drawn for each start)\n"
         "  --control NAME  switches a protection off; the run must then fail\n"
         "  --expect-violation  exit status 0 as soon as one seed fails (for control runs), otherwise 1\n"
-        "  --twice         runs the seed twice and compares traces and logs\n"
+        "  --twice         runs each seed twice and compares traces, results and logs\n"
         "  --verbose       prints the log, in simulated time; --log FILTER for more (such as debug)\n"
         "  --json          one JSON object a line\n\n"
         "controls:\n");
@@ -170,6 +170,16 @@ static int run_one(const struct arguments *arguments)
     return result.violation[0] ? 1 : 0;
 }
 
+static int run_twice(struct arguments *arguments)
+{
+    struct run_options *options = &arguments->plan.options;
+    bool equal = true;
+
+    for (options->seed = arguments->plan.first; options->seed <= arguments->plan.last; options->seed++)
+        equal = runner_run_twice(options) && equal;
+    return equal ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments = {
@@ -184,10 +194,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "clymq-sim: --log %s: not a filter\n", arguments.log);
         return 2;
     }
-    if (arguments.twice) {
-        arguments.plan.options.seed = arguments.plan.first;
-        return runner_run_twice(&arguments.plan.options) ? 0 : 1;
-    }
+    if (arguments.twice)
+        return run_twice(&arguments);
     if (!arguments.range)
         return run_one(&arguments);
     arguments.plan.replay = replay_command(&arguments, argv[0]);

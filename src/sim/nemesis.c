@@ -174,6 +174,8 @@ static void end_window(struct fault *fault)
     nemesis->active--;
     nemesis->changed_ns = run_now_ns(nemesis->run);
     set_window(nemesis, fault, false);
+    if (is_lasting(fault->kind)) /* what was written meanwhile may be lost, too */
+        nemesis->run->history->hazard++;
     if (fails_disk(fault->kind))
         machine_failing_end(nemesis->run->machine, is_lasting(fault->kind));
 }
@@ -211,8 +213,6 @@ static void begin_window(struct fault *fault)
     nemesis->active++;
     if (fails_disk(fault->kind))
         machine_failing_begin(nemesis->run->machine);
-    if (is_lasting(fault->kind))
-        nemesis->run->history->hazard++;
     set_window(nemesis, fault, true);
     run_at(nemesis->run, fault->lasts_ns, on_window_over, fault);
 }

@@ -81,10 +81,11 @@ static void take_record(struct tail *tail, struct track *track, const struct bat
     if (record->offset < tail->offset)
         return; /* a batch is given whole */
     history_passed(history, track, tail->name, tail->offset, record->offset);
-    history_saw(history, &tail->read, track, tail->name, record->offset, record->value);
+    struct message *message =
+        history_saw(history, &tail->read, track, tail->name, record->offset, record->value);
     note_time(tail, record);
-    if (tail->drain && track && (size_t)record->offset < track->at_count && track->at[record->offset])
-        history->messages[track->at[record->offset] - 1].drained = true;
+    if (message && tail->drain)
+        message->drained = true;
     *(tail->drain ? &counts->drained : &counts->read) += 1;
     tail->offset = record->offset + 1;
 }
@@ -98,6 +99,10 @@ static int take_batches(struct tail *tail, struct track *track, struct bytes res
         struct batch_record record;
         int error = batch_check(rest, UINT32_MAX, &header);
 
+        /* Base offsets are outside the checksum; without damage they follow each other. */
+        if (!error && track && track->damaged &&
+            (header.base_offset > tail->offset || batch_last_offset(&header) >= watermark))
+            error = CLYMQ_EBATCH;
         if (!error)
             error = batch_reader_begin(&reader, bytes_of(rest.ptr, header.size), INFLATE_MAX);
         if (error)
