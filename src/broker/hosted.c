@@ -338,6 +338,16 @@ void hosted_retune(struct broker_shard *bs)
     }
 }
 
+void hosted_drain_all(struct broker_shard *bs)
+{
+    LIST_FOR_EACH(item, &bs->hosted) {
+        struct hosted *hosted = CONTAINER_OF(item, struct hosted, link);
+
+        if (hosted->partition)
+            partition_drain(hosted->partition);
+    }
+}
+
 void hosted_close_all(struct broker_shard *bs)
 {
     while (!list_empty(&bs->hosted)) {

@@ -50,6 +50,8 @@ void hosted_update_config(struct broker_shard *bs, struct bytes topic, struct uu
                           const struct coord_topic_config *config);
 /* The shard's tuning changed. */
 void hosted_retune(struct broker_shard *bs);
+/* The broker stops: nothing waits any more for a full disk or a seal. */
+void hosted_drain_all(struct broker_shard *bs);
 /* Closes all (waiting requests are answered through their callbacks); the catalog's routes forget them. */
 void hosted_close_all(struct broker_shard *bs);
 

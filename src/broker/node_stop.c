@@ -129,6 +129,7 @@ static void drain_shard(struct broker_shard *bs)
 {
     broker_fail_parked(bs);
     pull_batch_end_waits(bs, 0, CLYMQ_ESHUTDOWN);
+    hosted_drain_all(bs);
     stage_done(bs, 0);
 }
 

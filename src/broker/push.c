@@ -1,7 +1,7 @@
 /* push: one message to one partition. What passes (a full disk, a seal) is waited out in the partition; what
  * can never succeed is refused with ret=false and a sentence; what certainly was not stored because the
- * partition is not here (any more) is "partition remove", upon which clients ask the coordinator and send
- * again; all else is an exception. */
+ * partition is not here (any more), or the broker stops, is "partition remove", upon which clients ask the
+ * coordinator and send again; all else is an exception. */
 #define LOG_MODULE "broker"
 #include "base/error.h"
 #include "base/log.h"
@@ -29,7 +29,7 @@ static void finish(struct request *request)
         }
     } else if (!error) {
         answer(push, true, "");
-    } else if (error == CLYMQ_EPARTITION_REMOVED || error == CLYMQ_ENOT_LEADER) {
+    } else if (error == CLYMQ_EPARTITION_REMOVED || error == CLYMQ_ENOT_LEADER || error == CLYMQ_ESHUTDOWN) {
         answer(push, false, "partition remove");
     } else if (error == CLYMQ_EUNCERTAIN) {
         request_fail(request, "%s", error_sentence(error));

@@ -240,6 +240,12 @@ static void partition_stop(struct partition *partition)
     partition_tell_sealed(partition, CLYMQ_ESHUTDOWN, -1);
 }
 
+void partition_drain(struct partition *partition)
+{
+    partition->draining = true;
+    partition_wake(partition);
+}
+
 static void partition_free(struct partition *partition)
 {
     producers_free(partition->producers);

@@ -76,6 +76,10 @@ uint64_t partition_size(const struct partition *partition); /* bytes of log */
 int partition_error(const struct partition *partition);     /* 0, or why it takes no pushes */
 int32_t partition_epoch(const struct partition *partition);
 
+/* The broker stops: what is stored is still answered, but nothing waits any more to be stored: such pushes,
+ * those that come later too, are refused with CLYMQ_ESHUTDOWN. */
+void partition_drain(struct partition *partition);
+
 /* A push, embedded in its sender's struct, which stays valid until done. Exactly one done per push, in the
  * order of the pushes at one ack level. */
 struct partition_push {

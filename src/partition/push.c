@@ -396,8 +396,19 @@ static bool partition_can_write(struct partition *partition)
     return partition->watermark >= partition->ready_offset;
 }
 
+static void queue_refuse(struct partition *partition, int error)
+{
+    while (!list_empty(&partition->queue)) {
+        struct partition_push *push = push_at(partition->queue.next);
+        queue_take(partition, push);
+        push_refuse(partition, push, error);
+    }
+}
+
 static void queue_block(struct partition *partition)
 {
+    if (partition->draining)
+        queue_refuse(partition, CLYMQ_ESHUTDOWN);
     partition->blocked = true;
     if (!io_timer_armed(&partition->retry) &&
         io_timer_start(partition->shard->loop, &partition->retry, IO_MS(RETRY_MS)) != 0)
@@ -482,11 +493,7 @@ void partition_fail_pushes(struct partition *partition, int queued_error, int wr
         list_remove(&push->link);
         push_refuse(partition, push, push->error);
     }
-    while (!list_empty(&partition->queue)) {
-        struct partition_push *push = push_at(partition->queue.next);
-        queue_take(partition, push);
-        push_refuse(partition, push, queued_error);
-    }
+    queue_refuse(partition, queued_error);
     fail_committing(partition, written_error); /* repeats of what was written */
     queue_unblock(partition);
 }

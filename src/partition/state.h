@@ -18,6 +18,7 @@ struct partition {
     uint32_t chain_count;
     bool sealed; /* the last block takes no more pushes, or is being sealed */
     bool closing;
+    bool draining; /* nothing waits to be stored any more */
     int64_t watermark;
     int64_t recovered_end; /* where the log ended when it was opened: the watermark of the run before was at
                               most this */

@@ -246,6 +246,37 @@ static void test_a_stop_answers(void **state)
     expect_messages(world, "t", "0", stored, 10);
 }
 
+/* Pushes that wait for space do not hold up a stop, and are told that they are in no log. */
+static void test_a_stop_does_not_wait_for_space(void **state)
+{
+    struct world *world = *state;
+    struct sim_disk_faults full = {.capacity = 4096}, none = {0};
+    struct rpc_push_request push = {.topic = text("t"), .partition = text("0"), .ack = -1};
+    char *large = mem_zalloc(100000);
+    struct answer pushed;
+
+    make_topic(world, "t", 1);
+    push_text(world, "t", "0", "before", -1);
+    sim_process_set_disk_faults(world->server, &full);
+    push.message = bytes_of(large, 100000);
+    call_begin(world->broker, RPC_METHOD_PUSH, &push, &pushed);
+    world_run_for(world, 1000);
+    assert_false(pushed.done);
+    uint64_t began_ns = sim_world_now_ns(world->sim);
+    sim_process_set_disk_faults(world->server, &none);
+    world_stop(world);
+    assert_true(sim_world_now_ns(world->sim) - began_ns < IO_MS(1500));
+    assert_true(pushed.done);
+    assert_int_equal(pushed.error, 0);
+    assert_false(pushed.r.push.ret);
+    assert_true(bytes_are(pushed.r.push.err, "partition remove"));
+    answer_free(&pushed);
+    world_start(world);
+    world_connect(world);
+    expect_messages(world, "t", "0", 1, 1);
+    mem_free(large);
+}
+
 static void log_of(struct world *world, char *out, size_t cap)
 {
     char **names;
@@ -461,6 +492,7 @@ int main(void)
         TEST_SHARDS(test_early_calls_wait),
         TEST_SHARDS(test_crashes_during_the_start),
         TEST_SHARDS(test_a_stop_answers),
+        TEST_SHARDS(test_a_stop_does_not_wait_for_space),
         TEST_SHARDS(test_a_damaged_partition),
         TEST_SHARDS(test_missing_files),
         TEST_SHARDS(test_orphans_are_reported_and_kept),
