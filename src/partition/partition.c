@@ -312,8 +312,7 @@ int partition_adopt_chain(struct partition *partition, const struct partition_bl
     const struct partition_block *next = &blocks[count - 1];
     uint32_t added = 0;
     struct chain_link opened = {0};
-    /* The table is in memory already: the new block's recovery must not fold into it twice, so it is opened
-     * without. Its events are the partition's all the same, once it is the last. */
+    /* The new block is empty, so opening it folds nothing into the table, which is in memory already. */
     if (!uuid_equal(partition_last(partition)->info.key.id, next->key.id)) {
         struct chain_link *grown =
             mem_realloc(partition->chain, (partition->chain_count + 1u) * sizeof(*grown));

@@ -294,6 +294,38 @@ static void test_full_disk(void **state)
     mem_free(large);
 }
 
+/* When the disk fails under a push nobody knows whether it is stored: "partition remove" would be a promise
+ * that it is not. What comes later is refused for certain. */
+static void test_a_failed_sync_is_told_as_unknown(void **state)
+{
+    struct world *world = *state;
+    struct sim_disk_faults failing = {.eio_sync_ppm = 1000000}, none = {0};
+    struct rpc_push_request request = push_of("t", "0", "m", -1);
+    struct buf *batch = make_batch("b", 1, BATCH_NONE, -1, -1);
+    struct rpc_push_batch_request of_batch = {
+        .topic = text("t"), .partition = text("1"), .ack = -1, .batch = bytes_of(batch->data, batch->len)};
+    struct answer answer;
+
+    make_topic(world, "t", 2);
+    push_text(world, "t", "0", "before", -1);
+    sim_process_set_disk_faults(world->server, &failing);
+    push(world, &request, &answer);
+    expect_exception(&answer, "outcome is unknown");
+    answer_free(&answer);
+    call(world, world->broker, RPC_METHOD_PUSH_BATCH, &of_batch, &answer);
+    assert_int_equal(answer.r.push_batch.error, CLYMQ_EUNCERTAIN);
+    answer_free(&answer);
+    sim_process_set_disk_faults(world->server, &none);
+    push(world, &request, &answer);
+    assert_false(answer.r.push.ret);
+    assert_true(contains(answer.r.push.err, "log failed"));
+    answer_free(&answer);
+    call(world, world->broker, RPC_METHOD_PUSH_BATCH, &of_batch, &answer);
+    assert_int_equal(answer.r.push_batch.error, CLYMQ_ELOG_FAILED);
+    answer_free(&answer);
+    buf_unref(batch);
+}
+
 /* Pushes of level 0 have their answer and no call any more; those that wait while their partition is deleted
  * are told to the log only. */
 static void test_deletion_of_pushes_answered_on_receipt(void **state)
@@ -378,6 +410,7 @@ int main(void)
         TEST_SHARDS(test_sessions_make_repeats_harmless),
         TEST_SHARDS(test_order_per_connection_and_partition),
         TEST_SHARDS(test_full_disk),
+        TEST_SHARDS(test_a_failed_sync_is_told_as_unknown),
         TEST_SHARDS(test_deletion_of_pushes_answered_on_receipt),
         TEST_SHARDS(test_receipts_are_bounded),
     };
