@@ -36,6 +36,8 @@ add_custom_command(
   VERBATIM)
 add_custom_target(libclymq_static ALL DEPENDS ${clymq_archive})
 
+# From the file itself, so that `cmake --install --prefix` and moved trees are right.
+file(RELATIVE_PATH clymq_pc_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(${CMAKE_SOURCE_DIR}/cmake/clymq.pc.in ${CMAKE_BINARY_DIR}/clymq.pc @ONLY)
 include(CMakePackageConfigHelpers)
 set(clymq_package ${CMAKE_INSTALL_LIBDIR}/cmake/clymq)
