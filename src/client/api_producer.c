@@ -136,7 +136,7 @@ static void producer_start_task(struct api_task *task)
         .on_progress = producer_progress_hook,
         .ctx = producer,
     };
-    struct core_producer *core;
+    struct core_producer *core = NULL;
     producer->start_error = core_producer_new(task->client->core, &config, &core);
     if (!producer->start_error) {
         list_push_back(&task->client->members, &producer->member.link);
@@ -257,7 +257,7 @@ static bool producer_await(struct clymq_producer *producer, int64_t deadline_ms)
 
 int clymq_producer_wait(clymq_producer *producer, int64_t timeout_ms)
 {
-    struct core_producer *core;
+    struct core_producer *core = NULL;
     int error = blocking_core(producer, &core);
     if (error)
         return error;
@@ -272,7 +272,7 @@ int clymq_producer_wait(clymq_producer *producer, int64_t timeout_ms)
 
 int clymq_produce_sync(clymq_producer *producer, const clymq_message *message, int64_t *ret_offset)
 {
-    struct core_producer *core;
+    struct core_producer *core = NULL;
     int error = blocking_core(producer, &core);
     if (error)
         return error;
@@ -298,7 +298,7 @@ int clymq_produce_sync(clymq_producer *producer, const clymq_message *message, i
 
 int clymq_producer_flush(clymq_producer *producer, int64_t timeout_ms)
 {
-    struct core_producer *core;
+    struct core_producer *core = NULL;
     int error = blocking_core(producer, &core);
     if (error)
         return error;
