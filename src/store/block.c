@@ -1,5 +1,5 @@
-/* A block's life on disk: making, appending, rolling, deleting. Opening is in block_recover.c, reading in
- * block_read.c, retention in block_trim.c. */
+/* A block's life on disk: making, appending, rolling. Opening is in block_recover.c, reading in
+ * block_read.c, retention and deletion in block_trim.c. */
 #include "store/block.h"
 
 #include <assert.h>
@@ -397,6 +397,8 @@ int block_create(struct store *store, const struct block_key *key, int64_t start
         remove_files(store->fs, dir);
         block_free(block);
         store_drop_entry(store, key->id);
+        state_put_drop(&store->state, key->id);
+        commit_write_state(store);
         if (error == CLYMQ_ENOSPC)
             store_set_full(store, RESERVE_MIN);
         return error;
@@ -586,25 +588,7 @@ int block_append(struct block *block, const struct batch_header *header, const s
     return 0;
 }
 
-/* ---- deleting and listing ---- */
-
-int block_delete(struct block *block)
-{
-    struct store *store = block->store;
-    struct block_key key = block->key;
-    char dir[BLOCK_DIR_MAX], path[SEGMENT_PATH_MAX];
-    block_dir(&key, dir);
-    snprintf(path, sizeof(path), "%s/id", dir);
-    int error = io_fs_unlink(store->fs, path); /* without it the folder is no block */
-    if (error && error != CLYMQ_ENOENT)
-        return error;
-    block_free(block);
-    store_drop_entry(store, key.id);
-    error = io_fs_remove_tree(store->fs, dir);
-    if (error && error != CLYMQ_ENOENT)
-        log_warn("%s not removed: %s", dir, error_sentence(error));
-    return 0;
-}
+/* ---- listing ---- */
 
 struct key_list {
     struct block_key *keys;

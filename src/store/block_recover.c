@@ -48,23 +48,6 @@ struct recovery {
 
 /* ---- what lies in the folder ---- */
 
-/* The number in "<20 digits><suffix>". */
-static bool parse_name(const char *name, const char *suffix, int64_t *ret_number)
-{
-    if (strlen(name) != 20 + strlen(suffix) || strcmp(name + 20, suffix) != 0)
-        return false;
-    uint64_t number = 0;
-    for (int i = 0; i < 20; i++) {
-        if (name[i] < '0' || name[i] > '9' || number > (uint64_t)INT64_MAX / 10)
-            return false;
-        number = number * 10 + (uint64_t)(name[i] - '0');
-    }
-    if (number > INT64_MAX)
-        return false;
-    *ret_number = (int64_t)number;
-    return true;
-}
-
 static int add_segment(struct recovery *recovery, int64_t base)
 {
     struct io_fs *fs = recovery->block->store->fs;
@@ -127,9 +110,9 @@ static int scan_folder(struct recovery *recovery)
     for (size_t i = 0; i < count && !error; i++) { /* sorted by name, and so by number */
         int64_t number;
         size_t len = strlen(names[i]);
-        if (parse_name(names[i], ".log", &number)) {
+        if (segment_parse_name(names[i], ".log", &number)) {
             bases[base_count++] = number;
-        } else if (parse_name(names[i], ".snapshot", &number)) {
+        } else if (segment_parse_name(names[i], ".snapshot", &number)) {
             recovery->snapshots[recovery->snapshot_count++] = number;
         } else if (len > 4 && strcmp(names[i] + len - 4, ".tmp") == 0) {
             char path[SEGMENT_PATH_MAX];

@@ -1,16 +1,20 @@
-/* Retention: dropping whole segments from a block's beginning, and which ones size and age would drop;
+/* Removing from disk: retention and deletion; and sealing.
+ *
+ * Retention: dropping whole segments from a block's beginning, and which ones size and age would drop;
  * sealing.
  *
  * The new log start is written to the state file; only once that is durable are files removed, by a disk
  * worker. A power loss in between leaves either the old start with all its files, or the new one with files
  * to be removed at the next opening. */
 #include <assert.h>
+#include <stdio.h>
 
 #define LOG_MODULE "store"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "store/checkpoint.h"
+#include "store/folder_impl.h"
 #include "store/index.h"
 #include "store/store_impl.h"
 
@@ -18,6 +22,9 @@ struct trash_job {
     struct list link; /* store->trash */
     struct store *store;
     char dir[BLOCK_DIR_MAX];
+    struct uuid id;
+    int error;
+    char tree[BLOCK_DIR_MAX]; /* of a deleted block: where its folder is now */
     struct state_waiter waiter;
     struct io_work work;
     uint32_t count;
@@ -50,8 +57,57 @@ static void files_removed(struct io_work *work)
 {
     struct trash_job *job = CONTAINER_OF(work, struct trash_job, work);
     struct store *store = job->store;
+    if (job->tree[0] &&
+        !job->error) { /* not before: the block may be back after a power loss, and its marks count */
+        store_drop_entry(store, job->id);
+        state_put_drop(&store->state, job->id);
+        commit_write_state(store);
+    }
     trash_free(job);
     store_stop_step(store);
+}
+
+/* On a disk worker. Nothing of the tree goes before its new name is durable: half a block would look like a
+ * damaged one. */
+static void remove_tree(struct io_work *work)
+{
+    struct trash_job *job = CONTAINER_OF(work, struct trash_job, work);
+    struct io_fs *fs = job->store->fs;
+    *strrchr(job->dir, '/') = '\0';
+    int error = io_fs_sync_dir(fs, job->dir);
+    if (!error)
+        error = io_fs_sync_dir(fs, "data");
+    job->error = error;
+    if (!error)
+        io_fs_remove_tree(fs, job->tree); /* what stays goes when the folder is opened the next time */
+}
+
+int block_delete(struct block *block)
+{
+    struct store *store = block->store;
+    struct block_key key = block->key;
+    struct trash_job *job = mem_zalloc(sizeof(*job));
+    if (!job)
+        return CLYMQ_ENOMEM;
+    list_init(&job->waiter.link);
+    job->store = store;
+    block_dir(&key, job->dir);
+    job->id = key.id;
+    char id[33];
+    uuid_format(key.id, id);
+    snprintf(job->tree, sizeof(job->tree), "data/%s%s", BLOCK_DELETED_PREFIX, id);
+    int error = io_fs_rename(store->fs, job->dir, job->tree);
+    if (error) {
+        mem_free(job);
+        return error;
+    }
+    store_remember_closed(store,
+                          block); /* without memory its record may be lost too early, which only fsck minds */
+    block_free(block);
+    list_push_back(&store->trash, &job->link);
+    job->work = (struct io_work){.run = remove_tree, .done = files_removed};
+    io_loop_work(store->loop, &job->work);
+    return 0;
 }
 
 static void start_durable(struct state_waiter *waiter, int error)

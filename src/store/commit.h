@@ -15,7 +15,7 @@ struct state_waiter;
 /* One block's part of a pass. */
 struct commit_entry {
     struct list link;
-    struct block *block;     /* NULL: closed meanwhile */
+    struct block *block; /* NULL: closed meanwhile */
     struct uuid id;
     struct log_point target; /* durable when its jobs are done */
     unsigned pending;        /* jobs under way */

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "store/folder_impl.h"
+#include "store/store_impl.h"
 
 enum { FOLDER_VERSION = 1, SMALL_FILE_MAX = 4096 };
 static const char format_prefix[] = "clymq-data ";
@@ -49,8 +50,7 @@ static int fail_io(struct strbuf *error, int code, const char *file)
     return code;
 }
 
-/* 0: of this version. CLYMQ_ENOENT: there is none. */
-static int check_format(struct io_fs *fs, struct strbuf *error)
+int store_folder_check_format(struct io_fs *fs, struct strbuf *error)
 {
     uint8_t *data;
     size_t len;
@@ -156,9 +156,42 @@ static int make_new(struct io_fs *fs, const uint8_t random[16], struct strbuf *e
     return code ? fail_io(error, code, "a new file") : 0;
 }
 
+/* Makes the deleted block's new name durable, before anything below it goes. Where the state files do not
+ * know the block any more it is: they forget it only afterwards. */
+static int sync_deletion(struct store_folder *folder, const char *name)
+{
+    struct uuid id;
+    char dir[BLOCK_DIR_MAX];
+    if (uuid_parse(bytes_of_text(name + strlen(BLOCK_DELETED_PREFIX)), &id))
+        return 0;
+    const struct state_entry *entry = state_table_find(&folder->table, id);
+    if (!entry)
+        return 0;
+    block_dir(&entry->key, dir);
+    *strrchr(dir, '/') = '\0';
+    int error = io_fs_sync_dir(folder->fs, dir);
+    return error ? error : io_fs_sync_dir(folder->fs, "data");
+}
+
+static void remove_deleted_blocks(struct store_folder *folder)
+{
+    char **names;
+    size_t count;
+    if (io_fs_list(folder->fs, "data", &names, &count))
+        return;
+    for (size_t i = 0; i < count; i++) {
+        char path[300];
+        if (strncmp(names[i], BLOCK_DELETED_PREFIX, strlen(BLOCK_DELETED_PREFIX)) == 0 &&
+            snprintf(path, sizeof(path), "data/%s", names[i]) < (int)sizeof(path) &&
+            sync_deletion(folder, names[i]) == 0)
+            io_fs_remove_tree(folder->fs, path);
+    }
+    io_fs_free_names(names, count);
+}
+
 static int open_content(struct store_folder *folder, const uint8_t random[16], struct strbuf *error)
 {
-    int code = check_format(folder->fs, error);
+    int code = store_folder_check_format(folder->fs, error);
     if (code == CLYMQ_ENOENT) {
         code = make_new(folder->fs, random, error);
         if (code)
@@ -180,6 +213,7 @@ static int open_content(struct store_folder *folder, const uint8_t random[16], s
                     "the files in state/ have a newer format than this program knows: use a newer release");
     if (code)
         return fail_io(error, code, "state/");
+    remove_deleted_blocks(folder);
     if (folder->table.damaged)
         log_warn("%u damaged place%s in state/: older marks are used for some blocks", folder->table.damaged,
                  folder->table.damaged == 1 ? "" : "s");

@@ -29,6 +29,22 @@ void segment_path(char path[SEGMENT_PATH_MAX], const char *dir, int64_t base, co
     assert(len > 0 && len < SEGMENT_PATH_MAX);
 }
 
+bool segment_parse_name(const char *name, const char *suffix, int64_t *ret_number)
+{
+    if (strlen(name) != 20 + strlen(suffix) || strcmp(name + 20, suffix) != 0)
+        return false;
+    uint64_t number = 0;
+    for (int i = 0; i < 20; i++) {
+        if (name[i] < '0' || name[i] > '9' || number > (uint64_t)INT64_MAX / 10)
+            return false;
+        number = number * 10 + (uint64_t)(name[i] - '0');
+    }
+    if (number > INT64_MAX)
+        return false;
+    *ret_number = (int64_t)number;
+    return true;
+}
+
 struct segment *segment_new(int64_t base, uint32_t size)
 {
     struct segment *segment = mem_zalloc(sizeof(*segment));

@@ -45,6 +45,9 @@ const char *segment_suffix(enum segment_file kind);
 /* "<dir>/<20 digits><suffix>" */
 void segment_path(char path[SEGMENT_PATH_MAX], const char *dir, int64_t base, const char *suffix);
 
+/* The number of a file name "<20 digits><suffix>"; false for other names. */
+bool segment_parse_name(const char *name, const char *suffix, int64_t *ret_number);
+
 /* A new struct, for a file of `size` bytes. NULL: out of memory. */
 struct segment *segment_new(int64_t base, uint32_t size);
 /* Closes its files and frees it. */

@@ -151,7 +151,8 @@ struct block *store_find_open(struct store *store, struct uuid id); /* NULL: not
 const struct state_entry *store_find_entry(struct store *store, struct uuid id);
 int store_remember_closed(struct store *store, const struct block *block);
 void store_forget_closed(struct store *store, struct uuid id);
-/* Records that the block is no more. */
+/* The block is no more: what the state files said of it does not count. (Its record is dropped by
+ * state_put_drop.) */
 void store_drop_entry(struct store *store, struct uuid id);
 /* Goes on with stopping, if the store is being stopped and nothing is left to wait for. */
 void store_stop_step(struct store *store);

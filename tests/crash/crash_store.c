@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "crash/crash_model.h"
+#include "store/fsck.h"
 
 enum { BLOCKS = 3, OPERATIONS = 120 };
 enum control { CONTROL_NONE, CONTROL_IGNORE_SYNC, CONTROL_IGNORE_MARK, CONTROL_RETRY_SYNC };
@@ -37,6 +38,8 @@ struct run {
     enum control control;
     bool verbose;
     bool flips;         /* this seed flips bits */
+    bool was_flipped;   /* ever */
+    char found[256];    /* by the offline check */
     bool state_flipped; /* since the last start: marks may be lost */
     bool power_loss;    /* in the last crash */
     bool reopening;
@@ -236,7 +239,7 @@ static int64_t check_range(struct run *run, struct model *model, int64_t offset,
 {
     int error = block_read(model->block, offset, limit, max_bytes, &run->range);
     if (error) {
-        CHECK(run, run->faulty || model->damaged || !alive(run),
+        CHECK(run, run->faulty || model->damaged || model->told_damaged || !alive(run),
               "partition %u: reading offset %" PRId64 ": %s", model->key.partition, offset,
               error_name(error));
         return -1;
@@ -307,11 +310,11 @@ static void check_time(struct run *run, struct model *model)
     int64_t found = -1, found_ms;
     int error = block_find_time(model->block, time_ms, end, &found, &found_ms);
     if (error && error != CLYMQ_ENOENT) {
-        CHECK(run, run->faulty || model->damaged || !alive(run), "partition %u: finding time: %s",
-              model->key.partition, error_name(error));
+        CHECK(run, run->faulty || model->damaged || model->told_damaged || !alive(run),
+              "partition %u: finding time: %s", model->key.partition, error_name(error));
         return;
     }
-    if (model->damaged || run->faulty || !alive(run))
+    if (model->damaged || model->told_damaged || run->faulty || !alive(run))
         return;
     CHECK(run, want == (error ? -1 : found),
           "partition %u: time %" PRId64 " found at %" PRId64 ", not %" PRId64, model->key.partition, time_ms,
@@ -505,6 +508,7 @@ static void flip_one(struct run *run, struct io_fs *fs, const char *dir, struct 
             uint64_t from = rng_chance(&run->rng, 2, 3) && size > 1500 ? size - 1500 : 0;
             sim_process_flip_bits(run->rig.process, path, from, size - from,
                                   1 + (unsigned)rng_below(&run->rng, 3));
+            run->was_flipped = true;
             TELL(run, "flip bits of %s behind %" PRIu64, path, from);
             if (is_log && model)
                 model->damaged = true;
@@ -539,6 +543,25 @@ static void forget_open(struct run *run)
         run->models[i].block = NULL;
 }
 
+static void on_finding(void *ctx, const struct fsck_finding *finding)
+{
+    struct run *run = ctx;
+    if (fsck_is_damage(finding->kind))
+        snprintf(run->found, sizeof(run->found), "%s, byte %" PRIu64 ": %s", finding->path, finding->position,
+                 finding->sentence);
+}
+
+/* Whatever a crash left, the offline check finds no damage in it, unless bits were flipped. */
+static void check_offline(struct run *run)
+{
+    struct fsck_options options = {.on_finding = on_finding, .ctx = run};
+    struct fsck_totals totals = {0};
+    run->found[0] = '\0';
+    int error = fsck_run(run->rig.fs, &options, &totals);
+    CHECK(run, !error || error == CLYMQ_ENOENT, "offline check: %s", error_name(error));
+    CHECK(run, !run->found[0] || run->was_flipped, "offline check: %s", run->found);
+}
+
 /* The process is down, its structs still there. */
 static void come_back(struct run *run)
 {
@@ -552,6 +575,8 @@ static void come_back(struct run *run)
     set_faults(run, false);
     if (run->flips && rng_chance(&run->rng, 1, 4))
         flip(run);
+    else if (rng_chance(&run->rng, 1, 3))
+        check_offline(run);
     open_all(run);
 }
 
