@@ -1,4 +1,7 @@
 /* Topics, partitions and offsets of the public API: one call each, which blocks until it is answered. */
+#include <stdio.h>
+#include <string.h>
+
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "client/api.h"
@@ -67,9 +70,16 @@ static int admin_call(struct clymq_client *client, struct admin *admin, const ch
     error = api_task_run(client, &admin->task, true);
     if (error)
         return error;
-    if (admin->error)
-        return api_fail(admin->error, "%s%s%s%s", what, name ? name : "", what[0] ? ": " : "",
-                        admin->sentence[0] ? admin->sentence : error_sentence(admin->error));
+    if (admin->error) {
+        const char *sentence = admin->sentence[0] ? admin->sentence : error_sentence(admin->error);
+        char subject[300] = "";
+
+        if (name)
+            snprintf(subject, sizeof(subject), "%s%s", what, name);
+        if (strstr(sentence, subject)) /* many of the servers' sentences name it themselves */
+            return api_fail(admin->error, "%s", sentence);
+        return api_fail(admin->error, "%s: %s", subject, sentence);
+    }
     return 0;
 }
 

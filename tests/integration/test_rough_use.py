@@ -63,6 +63,8 @@ class RoughUse(unittest.TestCase):
             done = self.run_(*arguments, code=1, stdin=b"x\n")
             for word in words:
                 self.assertIn(word, done.stderr.decode(), arguments)
+        done = self.run_("topic", "create", "there", code=1)
+        self.assertEqual(done.stderr, b"clymq: topic there already exists\n")
 
     def test_names(self):
         for name in ("with space", "北京", "--dashes", "ü" * 124):
