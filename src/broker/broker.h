@@ -41,7 +41,8 @@ struct broker_shard {
     /* housekeeping.c */
     struct io_timer housekeeping;
     struct list *retention_at; /* next of hosted to look at; NULL: the pass is over */
-    uint64_t retention_next_ns, gauges_next_ns;
+    uint64_t retention_next_ns, gauges_next_ns, tidy_next_ns;
+    struct list tidy;          /* folders of deleted partitions */
     struct shard_message drop; /* one request to drop emptied blocks at a time */
     bool drop_sent;
     struct uuid drop_topic;
@@ -91,6 +92,9 @@ void broker_fail_parked(struct broker_shard *bs);
 /* housekeeping.c */
 int housekeeping_start(struct broker_shard *bs); /* 0 or CLYMQ_ENOMEM */
 void housekeeping_stop(struct broker_shard *bs);
+/* A partition was deleted: its folder and its topic's go once they are empty. */
+void housekeeping_tidy_later(struct broker_shard *bs, struct uuid topic, uint32_t partition);
+void housekeeping_free(struct broker_shard *bs);
 
 static inline struct broker_shard *broker_shard_of(struct broker_node *node, const struct shard *shard)
 {

@@ -263,22 +263,29 @@ int hosted_delete_block(struct broker_shard *bs, const struct hosted_spec *spec,
     return delete_closed_block(bs, &gone.key);
 }
 
-/* What no list names any more: files of blocks that were begun and never recorded. */
-static int remove_folder(struct broker_shard *bs, const struct hosted_spec *spec)
+/* What no list names any more: files of blocks that were begun and never recorded. The blocks that were
+ * deleted lie elsewhere already and go by and by; the empty folders are for housekeeping. */
+static int remove_unnamed(struct broker_shard *bs, const struct hosted_spec *spec)
 {
     struct io_fs *fs = store_folder_fs(bs->node->folder);
-    char id[33], path[64];
+    char id[33], path[400];
+    char **names;
+    size_t count;
     int error;
 
     uuid_format(spec->topic_id, id);
     snprintf(path, sizeof(path), "data/%s/%u", id, spec->number);
-    error = io_fs_remove_tree(fs, path);
-    if (error && error != CLYMQ_ENOENT)
-        return error;
-    snprintf(path, sizeof(path), "data/%s", id);
-    if (io_fs_remove_dir(fs, path) == 0) /* the topic's last partition here */
-        io_fs_sync_dir(fs, "data");
-    return 0;
+    error = io_fs_list(fs, path, &names, &count);
+    if (error)
+        return error == CLYMQ_ENOENT ? 0 : error;
+    for (size_t i = 0; i < count && !error; i++) {
+        snprintf(path, sizeof(path), "data/%s/%u/%s", id, spec->number, names[i]);
+        error = io_fs_remove_tree(fs, path);
+    }
+    io_fs_free_names(names, count);
+    if (!error)
+        housekeeping_tidy_later(bs, spec->topic_id, spec->number);
+    return error;
 }
 
 int hosted_delete(struct broker_shard *bs, const struct hosted_spec *spec)
@@ -301,7 +308,7 @@ int hosted_delete(struct broker_shard *bs, const struct hosted_spec *spec)
 
         error = delete_closed_block(bs, &block.key);
     }
-    return error ? error : remove_folder(bs, spec);
+    return error ? error : remove_unnamed(bs, spec);
 }
 
 void hosted_update_config(struct broker_shard *bs, struct bytes topic, struct uuid topic_id,

@@ -2,12 +2,14 @@
  * held up, and the gauges. */
 #define LOG_MODULE "broker"
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "broker/hosted.h"
 
-enum { GAUGES_MS = 1000, SLICE = 16, SLICE_PAUSE_MS = 2 };
+enum { GAUGES_MS = 1000, TIDY_MS = 2000, SLICE = 16, SLICE_PAUSE_MS = 2, TIDY_SLICE = 512 };
 
 /* ---- blocks that retention emptied: the coordinator takes them out of the metadata, then has their files
  * removed ---- */
@@ -78,6 +80,68 @@ static void retain_slice(struct broker_shard *bs)
         bs->retention_at = NULL;
 }
 
+/* ---- folders of deleted partitions ---- */
+
+struct tidy {
+    struct list link;
+    struct uuid topic;
+    uint32_t partition;
+};
+
+/* Without memory the empty folders stay, which does no harm. */
+void housekeeping_tidy_later(struct broker_shard *bs, struct uuid topic, uint32_t partition)
+{
+    struct tidy *tidy = mem_alloc(sizeof(*tidy));
+
+    if (!tidy)
+        return;
+    tidy->topic = topic;
+    tidy->partition = partition;
+    list_push_back(&bs->tidy, &tidy->link);
+    bs->tidy_next_ns = io_loop_now_ns(bs->shard->loop) + IO_MS(TIDY_MS);
+}
+
+void housekeeping_free(struct broker_shard *bs)
+{
+    while (!list_empty(&bs->tidy))
+        mem_free(CONTAINER_OF(list_pop_front(&bs->tidy), struct tidy, link));
+}
+
+/* The store moves a deleted block aside, makes that durable in the folder it lay in, then removes it: as long
+ * as one lies aside (its name begins with a dot), no folder may go. */
+static bool some_lie_aside(struct io_fs *fs)
+{
+    char **names;
+    size_t count;
+    bool some = false;
+
+    if (io_fs_list(fs, "data", &names, &count))
+        return true;
+    for (size_t i = 0; i < count; i++)
+        some = some || names[i][0] == '.';
+    io_fs_free_names(names, count);
+    return some;
+}
+
+static void remove_empty_folders(struct broker_shard *bs)
+{
+    struct io_fs *fs = store_folder_fs(bs->node->folder);
+
+    if (some_lie_aside(fs))
+        return;
+    for (unsigned i = 0; i < TIDY_SLICE && !list_empty(&bs->tidy); i++) {
+        struct tidy *tidy = CONTAINER_OF(list_pop_front(&bs->tidy), struct tidy, link);
+        char id[33], path[80];
+
+        uuid_format(tidy->topic, id);
+        snprintf(path, sizeof(path), "data/%s/%u", id, tidy->partition);
+        io_fs_remove_dir(fs, path);
+        snprintf(path, sizeof(path), "data/%s", id);
+        io_fs_remove_dir(fs, path); /* fails while the topic has other partitions here */
+        mem_free(tidy);
+    }
+}
+
 static void set_gauges(struct broker_shard *bs)
 {
     int64_t serving = 0, failed = 0, bytes = 0;
@@ -106,6 +170,10 @@ static void tick(struct io_timer *timer)
     if (now_ns >= bs->gauges_next_ns) {
         set_gauges(bs);
         bs->gauges_next_ns = now_ns + IO_MS(GAUGES_MS);
+    }
+    if (now_ns >= bs->tidy_next_ns && !list_empty(&bs->tidy)) {
+        remove_empty_folders(bs);
+        bs->tidy_next_ns = now_ns + IO_MS(TIDY_MS);
     }
     if (now_ns >= bs->retention_next_ns) {
         bs->retention_next_ns = now_ns + IO_MS(bs->tuning.retention_check_ms);

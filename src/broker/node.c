@@ -72,6 +72,7 @@ static int init_shard(struct broker_node *node, struct broker_shard *bs, unsigne
     bs->shard = shards_get(node->shards, id);
     bs->tuning = node_config_tuning(&node->config);
     list_init(&bs->hosted);
+    list_init(&bs->tidy);
     list_init(&bs->requests);
     for (unsigned i = 0; i < WAIT_BUCKETS; i++)
         list_init(&bs->waits[i]);

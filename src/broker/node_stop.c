@@ -167,6 +167,7 @@ static void free_shard(struct broker_shard *bs)
 {
     while (!list_empty(&bs->requests))
         request_free(CONTAINER_OF(bs->requests.next, struct request, link));
+    housekeeping_free(bs);
     catalog_free(&bs->catalog);
 }
 

@@ -279,7 +279,7 @@ static void test_delete(void **state)
     assert_int_equal(answer.r.pull.size, 0);
     answer_free(&answer);
     push_text(world, "t", "0", "second life", -1);
-    world_run_for(world, 1000); /* files are removed by a disk worker, a moment later */
+    world_run_for(world, 10000); /* disk worker and housekeeping remove files and folders a little later */
     char **names;
     size_t count;
     assert_int_equal(io_fs_list(sim_process_fs(world->server), "data", &names, &count), 0);
