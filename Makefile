@@ -8,7 +8,7 @@ BIN     = build/release/bin
 
 export JOBS WERROR
 
-.PHONY: help deps deps-test build test demo bench sim soak fuzz fuzz-smoke interop format format-check tidy \
+.PHONY: help deps deps-test build test demo bench sim soak fuzz fuzz-smoke format format-check tidy \
         check-layers install clean
 
 help: ## lists the targets
@@ -22,7 +22,7 @@ deps-test:
 	@tools/install-deps test
 
 build: deps ## builds clymqd, clymq and clymq-sim into build/release/bin
-	@tools/build release
+	@tools/build release programs
 
 test: deps-test ## runs every test of the CI; the last line counts them
 	@tools/run-tests
@@ -30,7 +30,8 @@ test: deps-test ## runs every test of the CI; the last line counts them
 demo: build ## shows the queue at work: corpus in, kill -9, corpus out
 	@tools/demo
 
-bench: build ## measures pushing and pulling on this machine
+bench: deps ## measures pushing and pulling on this machine
+	@tools/build release programs bench_limits
 	@bench/run
 
 sim: build ## runs the simulator over SEEDS (default 1-200)
@@ -44,9 +45,6 @@ fuzz: deps-test ## fuzzes each decoder for SECONDS_EACH (default 300)
 
 fuzz-smoke: deps-test ## fuzzes each decoder for a few seconds
 	@tools/fuzz-smoke
-
-interop: build deps-test ## meets clients that others wrote
-	@tests/interop/run
 
 format: ## formats all sources in place
 	@tools/lint format
