@@ -1,12 +1,14 @@
 /* libclymq: producer and consumer for C programs.
  *
- * Link with pkg-config clymq, or find_package(clymq) and clymq::clymq. All types are opaque. A client has one thread of its own
- * that does the network work; every function here may be called from any thread unless it says otherwise. Callbacks run on
- * that thread: they must be quick and must not call functions marked "blocks".
+ * Link with pkg-config clymq, or find_package(clymq) and clymq::clymq. All types are opaque. A client has one
+ * thread of its own that does the network work; every function here may be called from any thread unless it
+ * says otherwise. Callbacks run on that thread: they must be quick and must not call functions marked
+ * "blocks".
  *
- * Functions return 0 or more on success and a negative CLYMQ_E… on failure; clymq_strerror gives the sentence, and
- * clymq_last_error the details of the calling thread's last failed call. Output parameters are untouched on failure.
- * Strings given in are copied. Times are milliseconds; timestamps milliseconds since 1970. */
+ * Functions return 0 or more on success and a negative CLYMQ_E… on failure; clymq_strerror gives the
+ * sentence, and clymq_last_error the details of the calling thread's last failed call. Output parameters are
+ * untouched on failure. Strings given in are copied. Times are milliseconds; timestamps milliseconds since
+ * 1970. */
 #ifndef CLYMQ_H
 #define CLYMQ_H
 
@@ -28,7 +30,8 @@ CLYMQ_API const char *clymq_version(void);
 CLYMQ_API const char *clymq_strerror(int error);
 /* Its name, such as "ENOSPC". */
 CLYMQ_API const char *clymq_error_name(int error);
-/* Details of the last failure on this thread ("topic orders: unknown topic …"); never NULL; valid until the next call. */
+/* Details of the last failure on this thread ("topic orders: unknown topic …"); never NULL; valid until the
+ * next call. */
 CLYMQ_API const char *clymq_last_error(void);
 
 /* ---- client: the connection to a cluster ---- */
@@ -37,8 +40,9 @@ typedef struct clymq_client clymq_client;
 
 /* coordinators: "HOST:PORT[,HOST:PORT…]"; NULL = "127.0.0.1:7878". Does not connect yet. */
 CLYMQ_API int clymq_client_new(const char *coordinators, clymq_client **ret_client);
-/* Options, before the first use: "request_timeout_ms" (30000), "connect_timeout_ms" (10000), "retry_backoff_ms" (100),
- * "retry_backoff_max_ms" (1000), "metadata_max_age_ms" (300000), "max_message_bytes" (16777216), "log_level" (off). */
+/* Options, before the first use: "request_timeout_ms" (30000), "connect_timeout_ms" (10000),
+ * "retry_backoff_ms" (100), "retry_backoff_max_ms" (1000), "metadata_max_age_ms" (300000),
+ * "max_message_bytes" (16777216), "log_level" (off). */
 CLYMQ_API int clymq_client_set(clymq_client *client, const char *name, const char *value);
 /* Its producers and consumers must have been freed. */
 CLYMQ_API void clymq_client_free(clymq_client *client);
@@ -49,22 +53,25 @@ typedef struct clymq_topic_options {
     int ack_level;           /* -1, 0 or 1 */
     const char *config_json; /* {"retention_ms":…, "retention_bytes":…, "segment_bytes":…} or NULL */
 } clymq_topic_options;
-#define CLYMQ_TOPIC_OPTIONS_DEFAULT {1, 0, -1, NULL}
+#define CLYMQ_TOPIC_OPTIONS_DEFAULT                                                                          \
+    {                                                                                                        \
+        1, 0, -1, NULL                                                                                       \
+    }
 
 /* These block until answered or request_timeout_ms has passed. */
 CLYMQ_API int clymq_topic_create(clymq_client *client, const char *topic, const clymq_topic_options *options);
 CLYMQ_API int clymq_topic_delete(clymq_client *client, const char *topic);
 CLYMQ_API int clymq_partition_create(clymq_client *client, const char *topic, const char *partition);
-CLYMQ_API int clymq_partition_set(clymq_client *client, const char *topic, const char *partition, int ack_level,
-                                  int replicas);
+CLYMQ_API int clymq_partition_set(clymq_client *client, const char *topic, const char *partition,
+                                  int ack_level, int replicas);
 CLYMQ_API int clymq_partition_delete(clymq_client *client, const char *topic, const char *partition);
 /* JSON documents; the caller frees them with clymq_string_free. */
 CLYMQ_API int clymq_topic_list_json(clymq_client *client, const char *prefix, char **ret_json);
 CLYMQ_API int clymq_topic_describe_json(clymq_client *client, const char *topic, char **ret_json);
 CLYMQ_API void clymq_string_free(char *text);
 /* timestamp_ms: CLYMQ_OFFSET_BEGINNING, CLYMQ_OFFSET_END, or a time: the first message at or after it. */
-CLYMQ_API int clymq_offset_find(clymq_client *client, const char *topic, const char *partition, int64_t timestamp_ms,
-                                int64_t *ret_offset);
+CLYMQ_API int clymq_offset_find(clymq_client *client, const char *topic, const char *partition,
+                                int64_t timestamp_ms, int64_t *ret_offset);
 
 #define CLYMQ_OFFSET_END       (-1)
 #define CLYMQ_OFFSET_BEGINNING (-2)
@@ -78,16 +85,17 @@ typedef struct clymq_header {
 } clymq_header;
 
 typedef struct clymq_message {
-    const char *topic, *partition; /* partition NULL (producing): chosen by the key (murmur2, as Kafka does) or spread */
-    int64_t offset;                /* consumed or delivered; -1 where not known */
-    int64_t timestamp_ms;          /* producing: 0 = now */
-    const void *key;               /* NULL = none */
+    const char *topic,
+        *partition; /* partition NULL (producing): chosen by the key (murmur2, as Kafka does) or spread */
+    int64_t offset; /* consumed or delivered; -1 where not known */
+    int64_t timestamp_ms; /* producing: 0 = now */
+    const void *key;      /* NULL = none */
     size_t key_len;
-    const void *value;             /* NULL = none */
+    const void *value; /* NULL = none */
     size_t value_len;
     const clymq_header *headers;
     size_t header_count;
-    void *opaque;                  /* producing: given back in the delivery callback */
+    void *opaque; /* producing: given back in the delivery callback */
 } clymq_message;
 
 /* ---- producer ---- */
@@ -95,16 +103,18 @@ typedef struct clymq_message {
 typedef struct clymq_producer clymq_producer;
 
 /* Told once for every accepted message, in order within a partition. error 0: stored as the ack level asks;
- * CLYMQ_EUNCERTAIN / CLYMQ_ETIMEDOUT: may or may not be stored. message lives during the call only. */
+ * CLYMQ_EUNCERTAIN / CLYMQ_ETIMEDOUT: may or may not be stored; any other error: it is not stored and will
+ * not be. message lives during the call only. clymq_produce may be called from inside. */
 typedef void (*clymq_delivery_cb)(void *ctx, int error, const clymq_message *message);
 
 CLYMQ_API int clymq_producer_new(clymq_client *client, clymq_producer **ret_producer);
-/* Options, before the first use: "ack" (-1), "linger_ms" (5), "batch_bytes" (65536), "compression" (none|gzip|snappy|lz4|zstd),
- * "compression_level" (0), "buffer_bytes" (33554432), "max_in_flight" (5, batches per partition, 1–5),
- * "delivery_timeout_ms" (120000), "idempotence" (true). */
+/* Options, before the first use: "ack" (-1), "linger_ms" (5), "batch_bytes" (65536), "compression"
+ * (none|gzip|snappy|lz4|zstd), "compression_level" (0), "buffer_bytes" (33554432), "max_in_flight" (5,
+ * batches per partition, 1–5), "delivery_timeout_ms" (120000), "idempotence" (true). */
 CLYMQ_API int clymq_producer_set(clymq_producer *producer, const char *name, const char *value);
 CLYMQ_API int clymq_producer_on_delivery(clymq_producer *producer, clymq_delivery_cb callback, void *ctx);
-/* Copies the message and returns. CLYMQ_EQUEUE_FULL when buffer_bytes are waiting: wait (clymq_producer_wait) and try again. */
+/* Copies the message and returns. CLYMQ_EQUEUE_FULL when buffer_bytes are waiting: wait (clymq_producer_wait)
+ * and try again. */
 CLYMQ_API int clymq_produce(clymq_producer *producer, const clymq_message *message);
 /* Blocks until there is room or timeout_ms passed (CLYMQ_ETIMEDOUT). */
 CLYMQ_API int clymq_producer_wait(clymq_producer *producer, int64_t timeout_ms);
@@ -120,16 +130,18 @@ CLYMQ_API void clymq_producer_free(clymq_producer *producer);
 typedef struct clymq_consumer clymq_consumer;
 
 CLYMQ_API int clymq_consumer_new(clymq_client *client, clymq_consumer **ret_consumer);
-/* Options, before the first use: "fetch_max_bytes" (1048576, per partition and fetch), "fetch_min_bytes" (1), "fetch_wait_ms" (500),
- * "buffer_bytes" (8388608: fetched and not yet consumed). */
+/* Options, before the first use: "fetch_max_bytes" (1048576, per partition and fetch), "fetch_min_bytes" (1),
+ * "fetch_wait_ms" (500), "buffer_bytes" (8388608: fetched and not yet consumed). */
 CLYMQ_API int clymq_consumer_set(clymq_consumer *consumer, const char *name, const char *value);
-/* Adds one partition from an offset (or CLYMQ_OFFSET_BEGINNING, CLYMQ_OFFSET_END). Blocks while it finds the place. */
-CLYMQ_API int clymq_consumer_assign(clymq_consumer *consumer, const char *topic, const char *partition, int64_t offset);
+/* Adds one partition from an offset (or CLYMQ_OFFSET_BEGINNING, CLYMQ_OFFSET_END). Blocks while it finds the
+ * place. */
+CLYMQ_API int clymq_consumer_assign(clymq_consumer *consumer, const char *topic, const char *partition,
+                                    int64_t offset);
 /* The same from the first message at or after a time. */
 CLYMQ_API int clymq_consumer_assign_time(clymq_consumer *consumer, const char *topic, const char *partition,
                                          int64_t timestamp_ms);
-/* The next message: 1 and *ret_message (valid until the next call on this consumer), 0 when timeout_ms passed without one, or an
- * error. Called by one thread at a time. Blocks. */
+/* The next message: 1 and *ret_message (valid until the next call on this consumer), 0 when timeout_ms passed
+ * without one, or an error. Called by one thread at a time. Blocks. */
 CLYMQ_API int clymq_consume(clymq_consumer *consumer, int64_t timeout_ms, const clymq_message **ret_message);
 /* Whether every assigned partition was read up to the end that its last fetch saw. */
 CLYMQ_API bool clymq_consumer_at_end(clymq_consumer *consumer);
