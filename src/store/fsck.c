@@ -18,8 +18,9 @@ bool fsck_is_damage(enum fsck_kind kind)
            kind == FSCK_UNREADABLE;
 }
 
-static void tell(struct fsck *fsck, enum fsck_kind kind, const char *path, uint64_t position, int64_t offset,
-                 bool repaired, const char *format, va_list args)
+__attribute__((format(printf, 7, 0))) static void tell(struct fsck *fsck, enum fsck_kind kind,
+                                                       const char *path, uint64_t position, int64_t offset,
+                                                       bool repaired, const char *format, va_list args)
 {
     char sentence[256];
     vsnprintf(sentence, sizeof(sentence), format, args);
