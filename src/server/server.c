@@ -15,6 +15,7 @@
 #include "base/utf8.h"
 #include "broker/node.h"
 #include "server/machine.h"
+#include "store/reserve.h"
 
 enum { SPARE_DESCRIPTORS = 128, OWN_BATCH_BYTES = 64 << 20 };
 
@@ -26,6 +27,7 @@ struct server {
     struct shards *shards;
     struct broker_node *node;
     struct admin *admin;
+    bool started;
     char broker_id[256], advertise_broker[MACHINE_NAME_CAP], advertise_coordinator[MACHINE_NAME_CAP];
     char meta_path[4096];
 
@@ -321,6 +323,15 @@ static int start_admin(struct server *server, struct strbuf *error)
     return result;
 }
 
+/* Without it the next start may lack room, which it will say: no reason to end this one. */
+static void keep_reserve(const struct server *server)
+{
+    int error = store_reserve_take(server->fs);
+
+    if (error)
+        log_warn("no room is kept for a start on a full disk: %s", error_sentence(error));
+}
+
 int server_started(struct server *server, struct strbuf *error)
 {
     if (server->error) {
@@ -328,6 +339,8 @@ int server_started(struct server *server, struct strbuf *error)
                            server->sentence.data ? server->sentence.data : error_sentence(server->error));
         return server->error;
     }
+    server->started = true;
+    keep_reserve(server);
     return start_admin(server, error);
 }
 
@@ -376,6 +389,8 @@ void server_free(struct server *server)
     broker_node_free(server->node);
     if (server->shards)
         shards_free(server->shards);
+    if (server->started)
+        keep_reserve(server);
     if (server->folder)
         store_folder_close(server->folder);
     if (server->fs)

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "store/folder_impl.h"
+#include "store/reserve.h"
 #include "store/store_impl.h"
 
 enum { FOLDER_VERSION = 1, SMALL_FILE_MAX = 4096 };
@@ -202,6 +203,7 @@ static int open_content(struct store_folder *folder, const uint8_t random[16], s
     code = read_disk_id(folder->fs, &folder->disk_id, error);
     if (code)
         return code;
+    store_reserve_release(folder->fs);
     /* A folder may have been lost from a restored backup, where it was empty. */
     code = io_fs_make_path(folder->fs, "data");
     if (!code)

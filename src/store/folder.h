@@ -3,6 +3,7 @@
  *
  *   FORMAT   "clymq-data 1\n"        disk.json  {"disk_id": "…"}      LOCK
  *   state/<shard>.state              data/<topic id>/<partition number>/<block seq>/…        meta/…
+ *   reserve  room for the next start (store/reserve.h)
  */
 #ifndef CLYMQ_STORE_FOLDER_H
 #define CLYMQ_STORE_FOLDER_H

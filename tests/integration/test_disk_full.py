@@ -33,7 +33,7 @@ class DiskFull(unittest.TestCase):
 
     def fill(self):
         """Takes all the room that is left."""
-        with open(os.path.join(self.folder, "filler"), "wb", buffering=0) as filler:
+        with open(os.path.join(self.folder, "filler"), "ab", buffering=0) as filler:
             try:
                 while True:
                     filler.write(b"\0" * 65536)
@@ -102,6 +102,26 @@ class DiskFull(unittest.TestCase):
         server.start()
         self.assertEqual(self.count(server), stored)
         self.assertEqual(server.stop(), 0)
+
+    def test_starts_on_a_full_disk(self):
+        """After a kill and after a clean stop, with another number of shards: what is stored can be read."""
+        server = self.start(push_wait_ms="300ms", shards=1)
+        with harness.broker(server) as client:
+            for i in range(20):
+                self.assertTrue(client.push(push(b"%d" % i)).ret)
+        self.fill()
+        server.kill()
+        for shards in (2, 3):
+            server.options["shards"] = shards
+            server.start()
+            self.assertEqual(self.count(server), 20)
+            self.fill()
+            self.assertEqual(server.stop(), 0)
+        os.unlink(os.path.join(self.folder, "filler"))
+        server.start()
+        with harness.broker(server) as client:
+            self.assertTrue(client.push(push(b"20")).ret)
+        self.assertEqual(self.count(server), 21)
 
     def test_topics_are_refused_with_the_reason(self):
         server = self.start(push_wait_ms="300ms")
