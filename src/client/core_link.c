@@ -1,5 +1,7 @@
 /* Links by server and slot: made when first used and again when used after they broke. Whoever used a broken
  * one learns of it through its calls and comes back after a pause of its own. */
+#define LOG_MODULE "client"
+#include "base/log.h"
 #include "base/mem.h"
 #include "client/core_state.h"
 
@@ -60,6 +62,7 @@ static void core_link_closed(void *ctx, int error)
 {
     struct core_link *link = ctx;
     struct net_link *net = link->net;
+    log_debug("the connection to %s is closed: %s", link->address, error_sentence(error));
     link->net = NULL;
     net_link_free(net);
 }
@@ -68,6 +71,7 @@ int core_link_call(struct core_link *link, enum rpc_method_id method, const void
                    const struct slice *payload, int64_t timeout_ms, net_answer_callback done, void *ctx)
 {
     if (!link->net) {
+        log_debug("connecting to %s", link->address);
         struct net_link_config config = {
             .address = link->address,
             .connect_ms = link->core->config.connect_timeout_ms,

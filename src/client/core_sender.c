@@ -16,9 +16,11 @@
  * unused, so what follows needs a new epoch once nothing of the old one is in doubt.
  *
  * A time-out of a sent batch leaves such a hole, too. Without idempotence batches are simply sent again. */
+#define LOG_MODULE "client"
 #include <assert.h>
 
 #include "base/crc32c.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "client/producer_state.h"
 #include "wire/byte_order.h"
@@ -124,6 +126,8 @@ static void sender_new_epoch(struct core_sender *sender)
     } else {
         sender->epoch++;
     }
+    log_debug("partition %s/%s: sequences begin anew, epoch %d", sender->topic->intake->name,
+              sender->intake->name, sender->epoch);
     sender->is_stale = false;
     sender->hole = false;
     sender->next_sequence = 0;
@@ -225,6 +229,8 @@ static void sender_resolve(struct core_sender *sender)
         return;
     }
     sender->attempts++;
+    log_debug("partition %s/%s: attempt %u to go on after: %s", sender->topic->intake->name,
+              sender->intake->name, sender->attempts, error_sentence(sender->last_error));
     core_topic_refresh(sender->topic->topic);
     if (io_timer_start(sender->producer->core->loop, &sender->retry,
                        core_backoff_ns(sender->producer->core, sender->attempts)) != 0)

@@ -1,10 +1,12 @@
 /* The metadata cache: each topic's partitions and their leaders, as the coordinator's describeTopic told
  * last. Kept fresh while somebody watches, and asked for again whenever a server turns out not to be where we
  * thought. */
+#define LOG_MODULE "client"
 #include <assert.h>
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "client/core_state.h"
 
@@ -78,6 +80,7 @@ static void topic_arm_refresh(struct core_topic *topic, uint64_t delay_ns)
 
 static void topic_finish(struct core_topic *topic, int error)
 {
+    log_debug("metadata of topic %s: %zu partitions; %s", topic->name, topic->count, error_sentence(error));
     topic->calling = false;
     topic->error = error;
     topic->unknown = error == CLYMQ_ETOPIC_UNKNOWN ? topic->unknown + 1 : error ? topic->unknown : 0;
