@@ -246,6 +246,47 @@ static void test_a_stop_answers(void **state)
     expect_messages(world, "t", "0", stored, 10);
 }
 
+static size_t count_blocks(struct world *world)
+{
+    struct block_key *keys;
+    size_t count;
+
+    assert_int_equal(block_list(sim_process_fs(world->server), &keys, &count), 0);
+    mem_free(keys);
+    return count;
+}
+
+/* A deletion that a stop or a crash came upon is finished in the next run. */
+static void test_deletions_end_in_the_next_run(void **state)
+{
+    struct world *world = *state;
+
+    for (int i = 0; i < 24; i++) {
+        struct rpc_delete_topic_request request = {.topic = text("t")};
+        struct answer answer;
+
+        make_topic(world, "t", 4);
+        push_text(world, "t", "1", "m", -1);
+        assert_int_equal(count_blocks(world), 4);
+        call_begin(world->coordinator, RPC_METHOD_DELETE_TOPIC, &request, &answer);
+        sim_world_run_for(world->sim, (uint64_t)(i / 3) * 700000);
+        if (i % 3 == 0)
+            world_stop(world);
+        else
+            world_crash(world, i % 3 == 1);
+        bool begun = !answer.done || answer.r.delete_topic.error == 0;
+        answer_free(&answer);
+        world_start(world);
+        world_connect(world);
+        world_run_for(world, 3000);
+        assert_true(begun);
+        call(world, world->coordinator, RPC_METHOD_DELETE_TOPIC, &request, &answer);
+        assert_true(answer.r.delete_topic.error == 0 || answer.r.delete_topic.error == CLYMQ_ETOPIC_UNKNOWN);
+        answer_free(&answer);
+        assert_int_equal(count_blocks(world), 0);
+    }
+}
+
 /* Pushes that wait for space do not hold up a stop, and are told that they are in no log. */
 static void test_a_stop_does_not_wait_for_space(void **state)
 {
@@ -492,6 +533,7 @@ int main(void)
         TEST_SHARDS(test_early_calls_wait),
         TEST_SHARDS(test_crashes_during_the_start),
         TEST_SHARDS(test_a_stop_answers),
+        TEST_SHARDS(test_deletions_end_in_the_next_run),
         TEST_SHARDS(test_a_stop_does_not_wait_for_space),
         TEST_SHARDS(test_a_damaged_partition),
         TEST_SHARDS(test_missing_files),
