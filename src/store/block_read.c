@@ -70,6 +70,8 @@ static int find_in_segment(struct block *block, uint32_t number, int64_t offset,
     for (int attempt = 0;; attempt++) {
         uint32_t position;
         int error = index_find_offset(block, segment, offset, &position);
+        if (!error && position > 0 && position >= readable_size(block, segment))
+            error = CLYMQ_ECORRUPT; /* no batch begins there: the index was damaged since it was checked */
         if (!error)
             error = scan_to(block, number, position, offset, ret_place);
         if (error != CLYMQ_ECORRUPT || attempt > 0)
