@@ -41,6 +41,7 @@ enum {
     X(CLOCK_JUMP, 4)                                                                                         \
     X(METADATA, 4)                                                                                           \
     X(FLIP_INDEX, 5)                                                                                         \
+    X(FLIP_STATE, 3)                                                                                         \
     X(FLIP_LOG, 1)
 
 enum fault_kind {
@@ -240,6 +241,9 @@ static void strike(struct fault *fault)
         break;
     case FAULT_FLIP_INDEX:
         rot_flip_index(run);
+        break;
+    case FAULT_FLIP_STATE:
+        rot_flip_state(run);
         break;
     case FAULT_FLIP_LOG:
         rot_flip_log(run);

@@ -72,13 +72,14 @@ static bool size_of(struct io_fs *fs, const char *path, uint64_t *ret_size)
 }
 
 /* Chooses a file with such a suffix. */
-static bool choose(struct run *run, const char *const *suffixes, char path[PATH_SIZE], uint64_t *ret_size)
+static bool choose(struct run *run, const char *dir, int depth, const char *const *suffixes,
+                   char path[PATH_SIZE], uint64_t *ret_size)
 {
     struct io_fs *fs = sim_process_fs(machine_process(run->machine));
     struct paths paths = {.path = run_alloc(PATHS_MAX * sizeof(*paths.path))};
     bool found = false;
 
-    walk(fs, "data", DEPTH, suffixes, &paths);
+    walk(fs, dir, depth, suffixes, &paths);
     if (paths.count) {
         memcpy(path, paths.path[rng_below(&run->rng, paths.count)], PATH_SIZE);
         found = size_of(fs, path, ret_size);
@@ -93,8 +94,20 @@ void rot_flip_index(struct run *run)
     char path[PATH_SIZE];
     uint64_t size;
 
-    if (choose(run, suffixes, path, &size))
+    if (choose(run, "data", DEPTH, suffixes, path, &size))
         flip(run, path, size);
+}
+
+void rot_flip_state(struct run *run)
+{
+    static const char *const suffixes[] = {".state", NULL};
+    char path[PATH_SIZE];
+    uint64_t size;
+
+    if (!choose(run, "state", 0, suffixes, path, &size))
+        return;
+    run->history->hazard++; /* what is damaged after that may lie behind an older mark */
+    flip(run, path, size);
 }
 
 /* The slot that the first value in these batches was pushed to; NULL: none can be read. */
@@ -128,7 +141,7 @@ void rot_flip_log(struct run *run)
     uint8_t *data;
     size_t len;
 
-    if (!choose(run, suffixes, path, &size) ||
+    if (!choose(run, "data", DEPTH, suffixes, path, &size) ||
         io_fs_read_file(sim_process_fs(machine_process(run->machine)), path, LOG_MAX, &data, &len))
         return;
     struct slot *slot = slot_of(run, bytes_of(data, len));
