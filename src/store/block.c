@@ -250,20 +250,23 @@ static int make_dirs(struct io_fs *fs, const char *dir)
 }
 
 /* Syncs the block's folder and each above it. A parent is synced even where its entry was there already:
- * whoever made it may have been killed before it could. */
-static int sync_dirs(struct io_fs *fs, const char *dir)
+ * whoever made it may have been killed before it could. The topic's entry in data/ is synced once for blocks
+ * of one topic made in a row. */
+static int sync_dirs(struct store *store, const struct block_key *key, const char *dir)
 {
     char path[BLOCK_DIR_MAX];
     snprintf(path, sizeof(path), "%s", dir);
-    for (;;) {
-        int error = io_fs_sync_dir(fs, path);
+    for (int depth = 4; depth > 0; depth--) {
+        bool known = depth == 1 && uuid_equal(store->synced_topic, key->topic);
+        int error = known ? 0 : io_fs_sync_dir(store->fs, path);
         if (error)
             return error;
         char *slash = strrchr(path, '/');
-        if (!slash)
-            return 0;
-        *slash = '\0';
+        if (slash)
+            *slash = '\0';
     }
+    store->synced_topic = key->topic;
+    return 0;
 }
 
 static bool is_log_name(const char *name)
@@ -325,12 +328,17 @@ static int check_vacant(struct store *store, const struct block_key *key, const 
 }
 
 /* Makes folder, first segment and id, all durable. */
-static int create_files(struct io_fs *fs, const struct block_key *key, const char *dir, int64_t start_offset)
+static int create_files(struct store *store, const struct block_key *key, const char *dir,
+                        int64_t start_offset)
 {
+    struct io_fs *fs = store->fs;
     int error = io_fs_remove_tree(fs, dir);
     if (error && error != CLYMQ_ENOENT)
         return error;
     error = make_dirs(fs, dir);
+    if (error ==
+        CLYMQ_ENOENT) /* the partition's folder was empty, and removed with a deleted block just now */
+        error = make_dirs(fs, dir);
     if (error)
         return error;
     char path[SEGMENT_PATH_MAX];
@@ -341,7 +349,7 @@ static int create_files(struct io_fs *fs, const struct block_key *key, const cha
         return error;
     io_file_close(file);
     error = block_write_id(fs, dir, key);
-    return error ? error : sync_dirs(fs, dir);
+    return error ? error : sync_dirs(store, key, dir);
 }
 
 static void remove_files(struct io_fs *fs, const char *dir)
@@ -382,7 +390,7 @@ int block_create(struct store *store, const struct block_key *key, int64_t start
         return error;
     }
     segment->index_known = segment->index_checked = true;
-    error = create_files(store->fs, key, dir, start_offset);
+    error = create_files(store, key, dir, start_offset);
     if (!error) {
         block->state_full = true;
         commit_put_state(store, block);

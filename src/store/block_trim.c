@@ -80,6 +80,8 @@ static void remove_tree(struct io_work *work)
     job->error = error;
     if (!error)
         io_fs_remove_tree(fs, job->tree); /* what stays goes when the folder is opened the next time */
+    if (!error)
+        io_fs_remove_dir(fs, job->dir); /* the partition's, if it is empty now */
 }
 
 int block_delete(struct block *block)

@@ -21,7 +21,7 @@ void checkpoint_select(struct store *store)
 {
     if (store->backlog_bytes < store->checkpoint_at || !checkpoint_idle(store))
         return;
-    uint64_t enough = store->backlog_bytes / 2, sum = 0;
+    uint64_t enough = store->backlog_bytes - (uint64_t)store->config.checkpoint_bytes / 2, sum = 0;
     LIST_FOR_EACH_SAFE(item, &store->backlog) {
         struct block *block = CONTAINER_OF(item, struct block, backlog_link);
         if (block->error || block->checkpointing)
@@ -201,6 +201,8 @@ static void done(struct io_work *work)
         finish(job, error);
     }
     run_next(store);
+    if (checkpoint_idle(store) && store->backlog_bytes >= store->checkpoint_at)
+        commit_force(store);
 }
 
 static void run_next(struct store *store)

@@ -186,6 +186,8 @@ static void remove_deleted_blocks(struct store_folder *folder)
             snprintf(path, sizeof(path), "data/%s", names[i]) < (int)sizeof(path) &&
             sync_deletion(folder, names[i]) == 0)
             io_fs_remove_tree(folder->fs, path);
+        else if (snprintf(path, sizeof(path), "data/%s", names[i]) < (int)sizeof(path))
+            io_fs_remove_dir(folder->fs, path); /* of a topic without partitions; others are not empty */
     }
     io_fs_free_names(names, count);
 }

@@ -76,6 +76,8 @@ struct store {
     struct map *closed;    /* block id -> struct state_entry of blocks closed in this run */
     struct strbuf dropped; /* ids of blocks of earlier runs that are no more */
 
+    struct uuid synced_topic; /* whose folder's entry in data/ was last synced by this run */
+
     struct list dirty, announce;
     struct shard_tail tail;
     struct io_timer commit_timer; /* fsync interval; retry when memory was short */
