@@ -14,6 +14,7 @@ struct consumer_partition {
     size_t index, place;
     struct io_timer timer; /* armed: it waits for another attempt */
     bool placed, calling, waited, stuck;
+    bool from_beginning;  /* and nothing fetched yet */
     int64_t asked_offset; /* of the fetch under way */
     unsigned asked_generation;
     unsigned attempts, idle, unknown;

@@ -127,9 +127,10 @@ static void partition_store(struct consumer_partition *partition, struct consume
     bool empty = whole == 0;
     if (empty && response->batches.len) { /* not one whole batch: damaged */
         mem_free(chunk);
-        partition_report(partition, CLYMQ_EBATCH);
+        partition_report(partition, CLYMQ_ECORRUPT);
         return;
     }
+    partition->from_beginning &= empty;
     consumer_lock(consumer);
     /* The reader may have sent the partition back meanwhile. */
     bool current = partition->asked_generation == partition->generation;
@@ -168,6 +169,21 @@ static void partition_store(struct consumer_partition *partition, struct consume
     }
 }
 
+/* Retention was quicker than the first fetch of one who asked for the beginning, wherever that is. Later the
+ * reader is told, since something that it would have seen is gone. */
+static bool partition_follow_start(struct consumer_partition *partition, const struct net_answer *answer)
+{
+    const struct rpc_pull_batch_response *response = answer->response;
+    struct core_consumer *consumer = partition->consumer;
+    if (!partition->from_beginning || !response || response->log_start <= partition->asked_offset)
+        return false;
+    consumer_lock(consumer);
+    partition->position = response->log_start;
+    consumer_unlock(consumer);
+    consumer_fetch(partition);
+    return true;
+}
+
 static void partition_judge(struct consumer_partition *partition, const struct net_answer *answer)
 {
     struct core_consumer *consumer = partition->consumer;
@@ -193,6 +209,8 @@ static void partition_judge(struct consumer_partition *partition, const struct n
             partition_again(partition);
         return;
     }
+    if (error == CLYMQ_EOFFSET_RANGE && partition_follow_start(partition, answer))
+        return;
     /* A broker that does not know it may not have heard yet: metadata decides, and is told of in
      * consumer_fetch. */
     if (error == CLYMQ_ETOPIC_UNKNOWN || error == CLYMQ_EPARTITION_UNKNOWN || error_retriable(error) ||
@@ -380,6 +398,7 @@ static void partition_found(struct core_call *call, int error, const void *answe
          * read. */
         position = partition->at_offset >= 0 ? partition->at_offset : response->offset;
         partition_place(partition, position);
+        partition->from_beginning = partition->at_offset == CLYMQ_OFFSET_BEGINNING;
         consumer_fetch(partition);
     }
     done(partition->done_ctx, error, position, sentence);

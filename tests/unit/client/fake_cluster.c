@@ -235,8 +235,11 @@ static void handle_pull(struct fake_server *server, struct net_call *call)
         response.error = CLYMQ_EAGAIN;
     else if (&cluster->servers[partition->leader] != server)
         response.error = CLYMQ_ENOT_LEADER;
-    else if (request.offset > partition->end)
+    else if (request.offset > partition->end || request.offset < partition->start) {
         response.error = CLYMQ_EOFFSET_RANGE;
+        response.log_start = partition->start;
+        response.high_watermark = partition->end;
+    }
     if (!response.error) {
         size_t at = 0, len = 0, first;
         while (at < partition->count && batch_last_offset(&partition->batches[at].header) < request.offset)

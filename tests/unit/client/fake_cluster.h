@@ -43,6 +43,7 @@ struct fake_partition {
     struct fake_batch *batches;
     size_t count, cap;
     int64_t end;
+    int64_t start; /* pulls below it are refused; listOffset has not heard of it yet */
     struct fake_producer producers[FAKE_PRODUCERS];
     size_t producer_count;
 };

@@ -236,6 +236,30 @@ static void test_errors(void **state)
     run_end(run);
 }
 
+/* Retention removes what is being asked for: who wanted the beginning gets the new one, who wanted an offset
+ * is told. */
+static void test_retention_meanwhile(void **state)
+{
+    struct run *run = run_new(8, 1);
+    struct fake_partition *partition = &run->cluster.partitions[0];
+    struct rng rng;
+    rng_seed(&rng, 8);
+    run->wanted = fill(partition, &rng, 20);
+    for (size_t i = 0; i < 10; i++)
+        if (!batch_is_control(&partition->batches[i].header))
+            run->next[0] += (uint32_t)partition->batches[i].header.record_count;
+    run->wanted -= run->next[0];
+    partition->start = partition->batches[10].header.base_offset;
+    run_start(run);
+    assert_int_equal(assign(run, "0", CLYMQ_OFFSET_BEGINNING), 0);
+    assert_true(fake_cluster_run_until(&run->cluster, all_read, run, 5000));
+    assert_int_equal(run->last_error, 0);
+    assert_int_equal(assign(run, "0", 0), 0);
+    assert_true(fake_cluster_run_until(&run->cluster, has_error, run, 5000));
+    assert_int_equal(run->last_error, CLYMQ_EOFFSET_RANGE);
+    run_end(run);
+}
+
 /* A flipped bit is noticed, told with the place, and read again: what is before and behind is not lost. */
 static void test_damage(void **state)
 {
@@ -362,8 +386,13 @@ int main(int argc, char **argv)
     if (argc > 2)
         seeds = strtoull(argv[2], NULL, 10);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all),    cmocka_unit_test(test_places), cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_damage), cmocka_unit_test(test_many),   cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_all),
+        cmocka_unit_test(test_places),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_retention_meanwhile),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_storm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
