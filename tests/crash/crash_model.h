@@ -30,8 +30,8 @@ struct model {
     bool damaged; /* bits were flipped in its files */
     bool told_damaged;
     bool snapshot_flipped;
-    bool faulty;         /* the disk fails at random now */
-    bool mark_behind;    /* a power loss may have taken the newest mark, and nothing was told durable since */
+    bool faulty;      /* the disk fails at random now */
+    bool mark_behind; /* a power loss may have taken the newest mark, and nothing was told durable since */
     /* The owner's state: a sum over all batches, as the producer table is. */
     uint64_t sum;
     int64_t sum_end;
