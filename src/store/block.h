@@ -107,13 +107,26 @@ void block_range_release(struct block_range *range); /* any thread */
 int block_find_time(struct block *block, int64_t timestamp_ms, int64_t limit_offset, int64_t *ret_offset,
                     int64_t *ret_timestamp_ms);
 
-/* Retention: drops whole segments below new_start (durable log start first), and answers reads below it with
- * CLYMQ_EOFFSET_RANGE. new_start <= durable end. */
+/* The scrub: each step reads and checks at least one batch and up to max_bytes more of what is durable. Zero
+ * the struct to begin. 0: go on; CLYMQ_ENOENT: all was looked at; CLYMQ_ECORRUPT: *ret_damaged_offset cannot
+ * be read, the next step goes on in the next segment; CLYMQ_EIO, CLYMQ_ENOMEM, CLYMQ_ELIMIT: the next step
+ * tries again. Reports only: what follows from damage is the owner's to decide. */
+struct block_verify {
+    int64_t offset; /* of the next batch to look at */
+};
+int block_verify_step(struct block *block, struct block_verify *verify, size_t max_bytes,
+                      int64_t *ret_damaged_offset);
+
+/* Retention: answers reads below new_start with CLYMQ_EOFFSET_RANGE from now on, and removes whole segments
+ * below it once that is durable and a checkpoint lies behind them. new_start <= durable end (CLYMQ_EINVAL).
+ */
 int block_trim(struct block *block, int64_t new_start);
 /* What retention by size and age would keep: the offset to give to block_trim. -1 = no limit. The active
  * segment stays, except that a segment older than segment_ms is rolled first. */
 int64_t block_retention_start(struct block *block, int64_t keep_bytes, int64_t keep_ms, int64_t now_ms);
-/* No more appends, everything durable, indexes synced: done is called on the shard with 0 or an error. */
+/* No more appends (CLYMQ_EINVAL) from now on; everything durable, indexes synced, then done is called on the
+ * shard with 0 or an error. Known to be sealed for good only after that. done is not called if the block is
+ * closed before. */
 void block_seal(struct block *block, void (*done)(void *ctx, struct block *block, int error), void *ctx);
 /* Removes the block's files and state; block is gone. Files still referenced are unlinked and vanish with the
  * last ref. On an error nothing has changed, and the block is still open. */

@@ -47,10 +47,11 @@ static void remove_files(struct io_work *work)
         for (size_t k = 0; k < sizeof(suffixes) / sizeof(suffixes[0]); k++) {
             char path[SEGMENT_PATH_MAX];
             segment_path(path, job->dir, job->bases[i], suffixes[k]);
-            io_fs_unlink(job->store->fs,
-                         path); /* what stays lies below the log start and goes at the next opening */
+            io_fs_unlink(job->store->fs, path); /* what stays goes at the next opening */
         }
     }
+    io_fs_sync_dir(job->store->fs,
+                   job->dir); /* so that the space is free at once, not with some later commit */
 }
 
 static void files_removed(struct io_work *work)

@@ -45,8 +45,8 @@ int store_open(const struct store_config *config, struct store_folder *folder, s
 /* Clean stop: syncs and checkpoints every open block, writes the state file, then calls done on the shard. No
  * block may be appended to meanwhile. */
 void store_stop(struct store *store, void (*done)(void *ctx, int error), void *ctx);
-/* Closes files and frees everything, blocks included, without syncing (after store_stop, or when abandoning).
- */
+/* Closes files and frees everything, blocks included, without syncing. Nothing of the store may be under way
+ * on disk workers: call it after store_stop told its end, or with a loop that is dead (a simulated crash). */
 void store_close(struct store *store);
 /* Set while the disk is full: from an append that failed with CLYMQ_ENOSPC until space is seen again (checked
  * once a second). While set, appends fail at once with CLYMQ_ENOSPC and nothing written. */

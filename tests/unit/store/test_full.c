@@ -1,0 +1,59 @@
+/* A full disk: appends are refused with nothing stored, reads go on, and it ends by itself. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "store_rig.h"
+
+static void refused_until_there_is_space(void **state)
+{
+    struct rig rig;
+    rig_init(&rig, 3);
+    rig.config.segment_bytes = 200000;
+    sim_process_set_disk_faults(rig.process, &(struct sim_disk_faults){.capacity = 1 << 20});
+    assert_int_equal(rig_start(&rig), 0);
+    struct block *filler, *block;
+    struct block_key key = rig_key(0);
+    assert_int_equal(block_create(rig.store, &key, 0, NULL, &filler), 0);
+    key = rig_key(1);
+    assert_int_equal(block_create(rig.store, &key, 0, NULL, &block), 0);
+    assert_int_equal(rig_append(block, 1, 5000, 1), 0);
+    int error;
+    while ((error = rig_append(filler, 1, 20000, 1)) == 0)
+        rig_settle(&rig);
+    assert_int_equal(error, CLYMQ_ENOSPC);
+    assert_true(store_is_full(rig.store));
+    assert_int_equal(rig_append(block, 1, 10, 2), CLYMQ_ENOSPC);
+    assert_int_equal(block_error(block), 0);
+    assert_int_equal(block_error(filler), 0);
+    struct strbuf all = {0};
+    assert_int_equal(rig_read_all(block, 0, 1, 100, &all), 0);
+    strbuf_free(&all);
+    io_loop_wake(rig.loop);
+    sim_world_run_for(rig.world, IO_MS(5000));
+    assert_true(store_is_full(rig.store));
+    int64_t kept = block_retention_start(filler, 0, -1, 0);
+    assert_true(kept > 0);
+    assert_int_equal(block_trim(filler, kept), 0);
+    io_loop_wake(rig.loop);
+    sim_world_run_for(rig.world, IO_MS(3000));
+    assert_false(store_is_full(rig.store));
+    assert_int_equal(rig_append(block, 1, 20000, 2), 0);
+    rig_settle(&rig);
+    assert_int_equal(block_durable_end(block), 2);
+    rig_crash(&rig, true);
+    assert_int_equal(rig_start(&rig), 0);
+    assert_int_equal(block_open(rig.store, &key, NULL, &block, NULL), 0);
+    assert_int_equal(block_end(block), 2);
+    rig_free(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refused_until_there_is_space),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,430 @@
+/* Recovery: what is read, what is cut, what is reported; failed syncs and writes. Named cases; the crash test
+ * draws the rest. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "store_rig.h"
+
+#define DIR "data/aabb0000000000000000000000000000/0/0"
+
+static struct block *create(struct rig *rig, const struct block_events *events)
+{
+    struct block *block;
+    struct block_key key = rig_key(0);
+    assert_int_equal(block_create(rig->store, &key, 0, events, &block), 0);
+    return block;
+}
+
+static struct block *reopen(struct rig *rig, const struct block_events *events,
+                            struct block_recovery *ret_recovery)
+{
+    struct block *block;
+    struct block_key key = rig_key(0);
+    assert_int_equal(rig_start(rig), 0);
+    assert_int_equal(block_open(rig->store, &key, events, &block, ret_recovery), 0);
+    return block;
+}
+
+static uint64_t file_size(struct rig *rig, const char *path)
+{
+    struct io_file *file;
+    uint64_t size;
+    assert_int_equal(io_fs_open(rig->fs, path, IO_OPEN_READ, &file), 0);
+    assert_int_equal(io_file_size(file, &size), 0);
+    io_file_close(file);
+    return size;
+}
+
+static void write_at_end(struct rig *rig, const char *path, const void *data, size_t len)
+{
+    struct io_file *file;
+    uint64_t size = file_size(rig, path);
+    assert_int_equal(io_fs_open(rig->fs, path, IO_OPEN_WRITE, &file), 0);
+    assert_int_equal(io_file_pwrite(file, data, len, size), (int)len);
+    assert_int_equal(io_file_sync(file), 0);
+    io_file_close(file);
+}
+
+static void reads_only_what_follows_the_checkpoint(void **state)
+{
+    struct rig rig;
+    rig_init(&rig, 3);
+    rig.config.checkpoint_bytes = 64 << 10;
+    rig.config.segment_bytes = 1 << 20;
+    assert_int_equal(rig_start(&rig), 0);
+    struct block *block = create(&rig, NULL);
+    for (int i = 0; i < 400; i++) {
+        assert_int_equal(rig_append(block, 1, 8000, (uint64_t)i), 0);
+        if (i % 4 == 3)
+            rig_settle(&rig);
+    }
+    rig_settle(&rig);
+    int64_t end = block_end(block);
+    assert_true(block_size(block) > 3000000);
+    rig_crash(&rig, false);
+    struct block_recovery recovery;
+    block = reopen(&rig, NULL, &recovery);
+    assert_int_equal(block_end(block), end);
+    assert_int_equal(block_durable_end(block), end);
+    assert_true(recovery.bytes_read <= (64 << 10) + 4 * 8192);
+    struct strbuf all = {0};
+    assert_int_equal(rig_read_all(block, 0, end, 100000, &all), 0);
+    assert_int_equal(all.len, block_size(block));
+    strbuf_free(&all);
+    rig_free(&rig);
+}
+
+static void a_torn_tail_is_cut(void **state)
+{
+    struct rig rig;
+    rig_init(&rig, 4);
+    assert_int_equal(rig_start(&rig), 0);
+    struct block *block = create(&rig, NULL);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(rig_append(block, 1, 300, (uint64_t)i), 0);
+    rig_settle(&rig);
+    int64_t end = block_end(block);
+    rig_crash(&rig, false);
+    struct buf *next = rig_batch(end, 0, 1, 300, 99, 5);
+    write_at_end(&rig, DIR "/00000000000000000000.log", next->data, next->len / 2);
+    struct block_recovery recovery;
+    block = reopen(&rig, NULL, &recovery);
+    assert_false(recovery.damaged);
+    assert_int_equal(recovery.bytes_cut, next->len / 2);
+    assert_int_equal(block_end(block), end);
+    assert_int_equal(rig_append_buf(block, next), 0);
+    rig_settle(&rig);
+    assert_int_equal(block_durable_end(block), end + 1);
+    buf_unref(next);
+    rig_free(&rig);
+}
+
+/* A whole batch behind the end does not continue the log if its offset is not the next one, or its epoch goes
+ * back. */
+static void stops_where_offset_or_epoch_do_not_follow(void **state)
+{
+    const struct {
+        int64_t offset;
+        int32_t epoch;
+        bool follows;
+    } cases[] = {{10, 7, true}, {10, 8, true}, {10, 6, false}, {9, 7, false}, {11, 7, false}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct rig rig;
+        rig_init(&rig, 5);
+        assert_int_equal(rig_start(&rig), 0);
+        struct block *block = create(&rig, NULL);
+        struct buf *batch = rig_batch(0, 7, 10, 20, 1, 5);
+        assert_int_equal(rig_append_buf(block, batch), 0);
+        buf_unref(batch);
+        rig_settle(&rig);
+        rig_crash(&rig, false);
+        batch = rig_batch(cases[i].offset, cases[i].epoch, 1, 20, 2, 5);
+        write_at_end(&rig, DIR "/00000000000000000000.log", batch->data, batch->len);
+        buf_unref(batch);
+        struct block_recovery recovery;
+        block = reopen(&rig, NULL, &recovery);
+        assert_false(recovery.damaged);
+        assert_int_equal(block_end(block), cases[i].follows ? 11 : 10);
+        assert_int_equal(recovery.bytes_cut > 0, !cases[i].follows);
+        rig_settle(&rig);
+        assert_int_equal(block_durable_end(block), block_end(block));
+        rig_free(&rig);
+    }
+}
+
+static void damage_below_the_mark_is_reported_and_kept(void **state)
+{
+    struct rig rig;
+    rig_init(&rig, 6);
+    assert_int_equal(rig_start(&rig), 0);
+    struct block *block = create(&rig, NULL);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(rig_append(block, 1, 300, (uint64_t)i), 0);
+    rig_settle(&rig);
+    rig_crash(&rig, false);
+    const char *path = DIR "/00000000000000000000.log";
+    uint64_t size = file_size(&rig, path), batch = size / 10;
+    assert_int_equal(sim_process_flip_bits(rig.process, path, 4 * batch + 100, 100, 1), 0);
+    for (int round = 0; round < 3; round++) {
+        struct block_recovery recovery;
+        block = reopen(&rig, NULL, &recovery);
+        assert_true(recovery.damaged);
+        assert_int_equal(recovery.damaged_offset, 4);
+        assert_int_equal(recovery.bytes_cut, 0);
+        assert_int_equal(block_error(block), CLYMQ_ECORRUPT);
+        assert_int_equal(block_durable_end(block), 10);
+        assert_int_equal(rig_append(block, 1, 10, 1), CLYMQ_ELOG_FAILED);
+        struct strbuf good = {0};
+        assert_int_equal(rig_read_all(block, 0, 4, 1, &good), 0);
+        assert_int_equal(good.len, 4 * batch);
+        strbuf_free(&good);
+        struct block_verify verify = {0};
+        int64_t damaged = -1;
+        int error;
+        while ((error = block_verify_step(block, &verify, 1, &damaged)) == 0)
+            ;
+        assert_int_equal(error, CLYMQ_ECORRUPT);
+        assert_int_equal(damaged, 4);
+        assert_int_equal(block_verify_step(block, &verify, 1, &damaged), CLYMQ_ENOENT);
+        rig_crash(&rig, round == 1);
+        assert_int_equal(file_size(&rig, path), size);
+    }
+    rig_free(&rig);
+}
+
+static void a_missing_segment_is_damage(void **state)
+{
+    for (int which = 0; which < 3; which++) {
+        struct rig rig;
+        rig_init(&rig, 7);
+        rig.config.segment_bytes = 4096;
+        assert_int_equal(rig_start(&rig), 0);
+        struct block *block = create(&rig, NULL);
+        for (int i = 0; i < 9; i++)
+            assert_int_equal(rig_append(block, 1, 1200, (uint64_t)i), 0);
+        rig_settle(&rig);
+        rig_crash(&rig, false);
+        static const char *const paths[] = {DIR "/00000000000000000000.log", DIR "/00000000000000000003.log",
+                                            DIR "/00000000000000000006.log"};
+        static const int64_t damaged_at[] = {0, 3, 6};
+        assert_int_equal(io_fs_unlink(rig.fs, paths[which]), 0);
+        struct block_recovery recovery;
+        reopen(&rig, NULL, &recovery);
+        assert_true(recovery.damaged);
+        assert_int_equal(recovery.damaged_offset, damaged_at[which]);
+        rig_free(&rig);
+    }
+}
+
+struct told {
+    int64_t durable_end;
+    int error;
+    int errors;
+};
+
+static void on_durable(void *ctx, struct block *block, int64_t durable_end, int error)
+{
+    struct told *told = ctx;
+    told->durable_end = durable_end;
+    told->error = error;
+    told->errors += error != 0;
+}
+
+static void a_failed_sync_is_final(void **state)
+{
+    struct rig rig;
+    rig_init(&rig, 8);
+    assert_int_equal(rig_start(&rig), 0);
+    struct told told = {0};
+    struct block_events events = {.on_durable = on_durable, .ctx = &told};
+    struct block *block = create(&rig, &events);
+    assert_int_equal(rig_append(block, 1, 100, 1), 0);
+    rig_settle(&rig);
+    assert_int_equal(told.durable_end, 1);
+    sim_process_set_disk_faults(rig.process, &(struct sim_disk_faults){.eio_sync_ppm = 1000000});
+    assert_int_equal(rig_append(block, 1, 100, 2), 0);
+    rig_settle(&rig);
+    sim_process_set_disk_faults(rig.process, &(struct sim_disk_faults){0});
+    assert_int_equal(told.error, CLYMQ_EIO);
+    assert_int_equal(told.durable_end, 1);
+    assert_int_equal(rig_append(block, 1, 100, 3), CLYMQ_ELOG_FAILED);
+    rig_settle(&rig);
+    assert_int_equal(block_durable_end(block), 1);
+    assert_int_equal(told.errors, 1);
+    /* A restart in the same boot: what the page cache still has is written again, and then it is safe. */
+    rig_crash(&rig, false);
+    struct block_recovery recovery;
+    block = reopen(&rig, &events, &recovery);
+    assert_false(recovery.damaged);
+    assert_int_equal(block_error(block), 0);
+    rig_settle(&rig);
+    int64_t end = block_durable_end(block);
+    assert_int_equal(end, block_end(block));
+    rig_crash(&rig, true);
+    block = reopen(&rig, &events, &recovery);
+    assert_int_equal(block_end(block), end);
+    rig_free(&rig);
+}
+
+static void a_refused_batch_never_comes_back(void **state)
+{
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        struct rig rig;
+        rig_init(&rig, seed);
+        assert_int_equal(rig_start(&rig), 0);
+        struct block *block = create(&rig, NULL);
+        assert_int_equal(rig_append(block, 1, 700, 1), 0);
+        rig_settle(&rig);
+        struct sim_disk_faults faults = {.short_write_ppm = 1000000};
+        if (seed % 2)
+            faults = (struct sim_disk_faults){.enospc_write_ppm = 1000000};
+        sim_process_set_disk_faults(rig.process, &faults);
+        int error = rig_append(block, 1, 2000, 2);
+        sim_process_set_disk_faults(rig.process, &(struct sim_disk_faults){0});
+        assert_true(error == CLYMQ_EIO || error == CLYMQ_ENOSPC);
+        assert_int_equal(block_error(block), 0);
+        assert_int_equal(block_end(block), 1);
+        if (seed % 3 == 0)
+            rig_settle(&rig);
+        rig_crash(&rig, true);
+        struct block_recovery recovery;
+        block = reopen(&rig, NULL, &recovery);
+        assert_int_equal(block_end(block), 1);
+        rig_free(&rig);
+    }
+}
+
+static void a_damaged_index_never_misleads(void **state)
+{
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        struct rig rig;
+        rig_init(&rig, seed);
+        rig.config.index_interval_bytes = 200;
+        rig.config.segment_bytes = 32 << 10;
+        assert_int_equal(rig_start(&rig), 0);
+        struct block *block = create(&rig, NULL);
+        for (int i = 0; i < 200; i++)
+            assert_int_equal(rig_append(block, 1, 300, (uint64_t)i), 0);
+        int64_t end = block_end(block);
+        assert_int_equal(rig_stop(&rig), 0);
+        static const char *const names[] = {".index", ".timeindex", ".summary"};
+        char path[128];
+        snprintf(path, sizeof(path), "%s/%020d%s", DIR, 0, names[seed % 3]);
+        assert_int_equal(sim_process_flip_bits(rig.process, path, 0, 1 << 20, 2), 0);
+        struct block_recovery recovery;
+        block = reopen(&rig, NULL, &recovery);
+        for (int64_t offset = 0; offset < end; offset += 7) {
+            struct block_range range;
+            assert_int_equal(block_read(block, offset, end, 1, &range), 0);
+            assert_int_equal(range.first_offset, offset);
+            block_range_release(&range);
+            int64_t found, found_ms;
+            assert_int_equal(block_find_time(block, 1000 + offset, end, &found, &found_ms), 0);
+            assert_int_equal(found, offset);
+        }
+        rig_free(&rig);
+    }
+}
+
+static void sealed(void *ctx, struct block *block, int error)
+{
+    *(int *)ctx = error;
+}
+
+static void a_seal_survives(void **state)
+{
+    struct rig rig;
+    rig_init(&rig, 9);
+    assert_int_equal(rig_start(&rig), 0);
+    struct block *block = create(&rig, NULL);
+    assert_int_equal(rig_append(block, 3, 100, 1), 0);
+    int result = 1;
+    block_seal(block, sealed, &result);
+    assert_int_equal(rig_append(block, 1, 100, 2), CLYMQ_EINVAL);
+    assert_int_equal(rig_wait(&rig, &result), 0);
+    assert_int_equal(block_durable_end(block), 3);
+    rig_crash(&rig, true);
+    struct block_recovery recovery;
+    block = reopen(&rig, NULL, &recovery);
+    assert_true(block_is_sealed(block));
+    assert_int_equal(block_end(block), 3);
+    assert_int_equal(rig_append(block, 1, 100, 2), CLYMQ_EINVAL);
+    rig_free(&rig);
+}
+
+static void on_save(void *ctx, struct strbuf *text)
+{
+    strbuf_append_text(text, "kept");
+}
+
+static int on_load(void *ctx, struct bytes text)
+{
+    return bytes_equal(text, BYTES_LITERAL("kept")) ? 0 : CLYMQ_ECORRUPT;
+}
+
+static int on_recover(void *ctx, const struct batch_header *header, struct bytes batch)
+{
+    return 0;
+}
+
+/* Opening and working survive a failed allocation anywhere, and what was told durable stays. */
+static void memory_may_fail_anywhere(void **state)
+{
+    bool failed = true;
+    for (uint64_t nth = 1; failed; nth++) {
+        struct rig rig;
+        rig_init(&rig, 10);
+        rig.config.segment_bytes = 4096;
+        rig.config.checkpoint_bytes = 3000;
+        rig.config.index_interval_bytes = 100;
+        assert_int_equal(rig_start(&rig), 0);
+        struct told told = {0};
+        struct block_events events = {.on_durable = on_durable,
+                                      .on_recover = on_recover,
+                                      .on_snapshot_save = on_save,
+                                      .on_snapshot_load = on_load,
+                                      .ctx = &told};
+        struct block_key key = rig_key(0);
+        struct block *block = NULL;
+        struct buf *batches[20];
+        for (int i = 0; i < 20; i++)
+            batches[i] = rig_batch(i, 0, 1, 500, (uint64_t)i, i);
+        struct iovec part;
+        struct batch_header header;
+        mem_fail_nth(nth);
+        int error = block_create(rig.store, &key, 0, &events, &block);
+        int stored = 0;
+        for (int i = 0; !error && i < 20; i++) {
+            batch_assign(batches[stored]->data, block_end(block), 0);
+            batch_check(bytes_of(batches[stored]->data, batches[stored]->len), UINT32_MAX, &header);
+            part = (struct iovec){batches[stored]->data, batches[stored]->len};
+            int refused = block_append(block, &header, &part, 1);
+            assert_true(refused == 0 || refused == CLYMQ_ENOMEM || refused == CLYMQ_ELIMIT);
+            stored += !refused;
+            if (i % 5 == 4)
+                rig_settle(&rig);
+        }
+        failed = mem_failed();
+        mem_fail_nth(0);
+        assert_true(error == 0 || error == CLYMQ_ENOMEM);
+        if (!error) {
+            rig_settle(&rig);
+            assert_int_equal(told.error, 0);
+            assert_int_equal(told.durable_end, stored);
+            rig_crash(&rig, true);
+            assert_int_equal(rig_start(&rig), 0);
+            mem_fail_nth(nth);
+            error = block_open(rig.store, &key, &events, &block, NULL);
+            failed |= mem_failed();
+            mem_fail_nth(0);
+            assert_true(error == 0 || error == CLYMQ_ENOMEM);
+            if (error)
+                assert_int_equal(block_open(rig.store, &key, &events, &block, NULL), 0);
+            assert_int_equal(block_end(block), stored);
+        }
+        for (int i = 0; i < 20; i++)
+            buf_unref(batches[i]);
+        rig_free(&rig);
+        assert_true(nth < 5000);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reads_only_what_follows_the_checkpoint),
+        cmocka_unit_test(a_torn_tail_is_cut),
+        cmocka_unit_test(stops_where_offset_or_epoch_do_not_follow),
+        cmocka_unit_test(damage_below_the_mark_is_reported_and_kept),
+        cmocka_unit_test(a_missing_segment_is_damage),
+        cmocka_unit_test(a_failed_sync_is_final),
+        cmocka_unit_test(a_refused_batch_never_comes_back),
+        cmocka_unit_test(a_damaged_index_never_misleads),
+        cmocka_unit_test(a_seal_survives),
+        cmocka_unit_test(memory_may_fail_anywhere),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
