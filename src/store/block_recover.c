@@ -152,13 +152,11 @@ static void find_marks(struct recovery *recovery)
     const struct state_entry *entry = recovery->entry;
     const struct store_faults *faults = block->store->config.faults;
     recovery->mark = recovery->checkpoint = begin_of(block->segments[0]);
-    if (!entry || (faults && faults->ignore_mark)) {
-        block->start = entry ? entry->start : block->segments[0]->base;
-        block->checkpoint_index = index_mark_empty();
+    block->checkpoint_index = index_mark_empty();
+    block->start = entry ? entry->start : block->segments[0]->base;
+    block->sealed = block->sealed_durable = entry && entry->sealed;
+    if (!entry || (faults && faults->ignore_mark))
         return;
-    }
-    block->start = entry->start;
-    block->sealed = block->sealed_durable = entry->sealed;
     block->empty_snapshot = entry->empty_snapshot;
     recovery->mark = entry->mark;
     recovery->checkpoint = entry->checkpoint;
