@@ -41,7 +41,7 @@ enum {
     X(CLOCK_JUMP, 4)                                                                                         \
     X(METADATA, 4)                                                                                           \
     X(FLIP_INDEX, 5)                                                                                         \
-    X(FLIP_STATE, 3)                                                                                         \
+    X(FLIP_STATE, 1)                                                                                         \
     X(FLIP_LOG, 1)
 
 enum fault_kind {

@@ -98,6 +98,13 @@ void rot_flip_index(struct run *run)
         flip(run, path, size);
 }
 
+/* From now on the broker may say that the partition is damaged. */
+static void declare(struct run *run, struct track *track)
+{
+    track->damaged = true;
+    track->damaged_hazard = run->history->hazard;
+}
+
 void rot_flip_state(struct run *run)
 {
     static const char *const suffixes[] = {".state", NULL};
@@ -106,7 +113,10 @@ void rot_flip_state(struct run *run)
 
     if (!choose(run, "state", 0, suffixes, path, &size))
         return;
-    run->history->hazard++; /* what is damaged after that may lie behind an older mark */
+    run->history->hazard++;
+    for (unsigned i = 0; i < run->history->slot_count; i++)
+        if (run->history->slots[i].current)
+            declare(run, run->history->slots[i].current);
     flip(run, path, size);
 }
 
@@ -149,7 +159,6 @@ void rot_flip_log(struct run *run)
     if (!slot || !slot->steady || !slot->current)
         return;
     run->history->hazard++;
-    slot->current->damaged = true;
-    slot->current->damaged_hazard = run->history->hazard;
+    declare(run, slot->current);
     flip(run, path, size);
 }

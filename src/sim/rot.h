@@ -7,7 +7,8 @@
 
 /* A few bits of an index, a time index, a summary or a snapshot. */
 void rot_flip_index(struct run *run);
-/* A few bits of a shard's state file: older marks are used then. */
+/* A few bits of a shard's state file: older marks are used then, which may not fit the logs; declared for
+ * every partition. */
 void rot_flip_state(struct run *run);
 /* A few bits of a log of a steady slot. */
 void rot_flip_log(struct run *run);
