@@ -296,6 +296,18 @@ static bool fingerprint_of(const struct run_options *options, struct fingerprint
     return have == sizeof(*ret_fingerprint);
 }
 
+static bool are_equal(const struct fingerprint *a, const struct fingerprint *b)
+{
+    bool equal = a->log_hash == b->log_hash && a->log_lines == b->log_lines &&
+                 a->result.trace == b->result.trace && a->result.simulated_ms == b->result.simulated_ms &&
+                 strcmp(a->result.violation, b->result.violation) == 0;
+
+#define X(name, sentence) equal = equal && a->result.counts.name == b->result.counts.name;
+    RUN_COUNTS(X)
+#undef X
+    return equal;
+}
+
 bool runner_run_twice(const struct run_options *options)
 {
     static struct fingerprint first, second;
@@ -304,7 +316,7 @@ bool runner_run_twice(const struct run_options *options)
         printf("seed %" PRIu64 ": a run died\n", options->seed);
         return false;
     }
-    bool equal = memcmp(&first, &second, sizeof(first)) == 0;
+    bool equal = are_equal(&first, &second);
     printf("seed %" PRIu64 ": trace %016" PRIx64 " and %016" PRIx64 ", %" PRIu64 " and %" PRIu64
            " lines of log with hash %016" PRIx64 " and %016" PRIx64 ": %s\n",
            options->seed, first.result.trace, second.result.trace, first.log_lines, second.log_lines,
