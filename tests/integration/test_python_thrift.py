@@ -9,7 +9,7 @@ import unittest
 import harness
 
 brokers, coordinators, types = harness.generated()
-from thrift.Thrift import TApplicationException  # noqa: E402
+from thrift.Thrift import TApplicationException, TMessageType, TType  # noqa: E402
 from thrift.protocol import TBinaryProtocol  # noqa: E402
 from thrift.transport import TTransport  # noqa: E402
 
@@ -169,6 +169,21 @@ class Failures(unittest.TestCase):
             server.client._oprot.writeMessageEnd()
             server.transport.flush()
             self.refused(lambda: server.client.recv_push(), type_=TApplicationException.UNKNOWN_METHOD)
+
+    def test_malformed_arguments_are_told(self):
+        """A frame that ends inside its arguments: exception 7, and the connection goes on."""
+        with harness.broker(self.server, framed=True) as server:
+            protocol = server.client._oprot
+            protocol.writeMessageBegin("push", TMessageType.CALL, 9)
+            protocol.writeStructBegin("args")
+            protocol.writeFieldBegin("req", TType.STRUCT, 1)
+            protocol.writeFieldBegin("message", TType.STRING, 4)
+            protocol.writeI32(1000)
+            server.transport.flush()
+            with self.assertRaises(TApplicationException) as raised:
+                server.client.recv_push()
+            self.assertEqual(raised.exception.type, TApplicationException.PROTOCOL_ERROR)
+            self.assertTrue(server.push(push("t", "p", b"goes on")).ret)
 
     def test_oversized_message_is_told(self):
         with harness.broker(self.server, framed=True) as server:

@@ -272,8 +272,14 @@ static void test_full_disk(void **state)
     push_text(world, "t", "0", "before", -1);
     sim_process_set_disk_faults(world->server, &full);
     call_begin(world->broker, RPC_METHOD_PUSH, &request, &answer);
+    struct rpc_push_request of_level_1 = push_of("t", "0", "m", 1);
+    struct answer written;
+    struct net_link *second = world_link(world, broker_node_broker_address(world->node));
+    world_run_for(world, 1000);
+    call_begin(second, RPC_METHOD_PUSH, &of_level_1, &written);
     world_run_for(world, 3000);
     assert_false(answer.done);
+    assert_false(written.done); /* level 1 is answered once it is written */
     struct net_link *other = world_link(world, broker_node_broker_address(world->node));
     struct rpc_pull_request pull = {.topic = text("t"), .partition = text("0"), .option = 4};
     call(world, other, RPC_METHOD_PULL, &pull, &pulled);
@@ -283,6 +289,10 @@ static void test_full_disk(void **state)
     assert_true(world_run_until(world, &answer.done, 40000));
     expect_exception(&answer, "disk is full");
     answer_free(&answer);
+    assert_true(world_run_until(world, &written.done, 40000));
+    expect_exception(&written, "disk is full");
+    answer_free(&written);
+    net_link_free(second);
     call_begin(world->broker, RPC_METHOD_PUSH, &request, &answer);
     world_run_for(world, 5000);
     assert_false(answer.done);
