@@ -108,7 +108,7 @@ typedef struct clymq_producer clymq_producer;
 typedef void (*clymq_delivery_cb)(void *ctx, int error, const clymq_message *message);
 
 CLYMQ_API int clymq_producer_new(clymq_client *client, clymq_producer **ret_producer);
-/* Options, before the first use: "ack" (-1), "linger_ms" (5), "batch_bytes" (65536), "compression"
+/* Options, before the first use: "ack" (-1), "linger_ms" (5), "batch_bytes" (262144), "compression"
  * (none|gzip|snappy|lz4|zstd), "compression_level" (0), "buffer_bytes" (33554432), "max_in_flight" (5,
  * batches per partition, 1–5), "delivery_timeout_ms" (120000), "idempotence" (true). */
 CLYMQ_API int clymq_producer_set(clymq_producer *producer, const char *name, const char *value);

@@ -17,7 +17,7 @@ void core_producer_config_defaults(struct core_producer_config *config)
     *config = (struct core_producer_config){
         .ack = -1,
         .linger_ms = 5,
-        .batch_bytes = 65536,
+        .batch_bytes = 262144, /* in flight five times, it covers what a disk writes while it syncs */
         .buffer_bytes = 33554432,
         .delivery_timeout_ms = 120000,
         .compression = BATCH_NONE,
