@@ -748,6 +748,15 @@ static void test_nothing_uncommitted_is_shown(void **state)
         assert_int_equal(pull.pull.error, 0);
         assert_int_equal(pull.pull.range.len, 0);
     }
+    int64_t offset, timestamp_ms;
+    assert_int_equal(partition_find_offset(machine->partition, 0, &offset, &timestamp_ms), 0);
+    assert_int_equal(offset, 0);
+    assert_int_equal(timestamp_ms, -1); /* no message at or after that time is there to be seen */
+    sim_world_run_for(machine->world, IO_MS(20000));
+    assert_int_equal(partition_watermark(machine->partition), 1);
+    assert_int_equal(partition_find_offset(machine->partition, 0, &offset, &timestamp_ms), 0);
+    assert_int_equal(offset, 0);
+    assert_true(timestamp_ms >= 0);
     machine_free(machine);
 }
 
