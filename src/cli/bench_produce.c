@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "base/rng.h"
@@ -142,15 +143,28 @@ static int producer_open(const struct bench_values *values, clymq_client *client
     return 0;
 }
 
+/* Sleeps until a message is due: spinning would take a core from the server. */
+static int64_t pace(int64_t due_us)
+{
+    int64_t now_us;
+
+    while ((now_us = cli_now_us()) < due_us && !cli_interrupted()) {
+        struct timespec pause = {.tv_sec = (time_t)((due_us - now_us) / 1000000),
+                                 .tv_nsec = (long)((due_us - now_us) % 1000000) * 1000};
+
+        nanosleep(&pause, NULL);
+    }
+    return now_us;
+}
+
 static void send_all(const struct bench_values *values, const char *topic, clymq_producer *producer,
                      const uint8_t *payload)
 {
     int64_t started_us = cli_now_us();
     clymq_message message = {.topic = topic, .value = payload, .value_len = (size_t)values->size};
     for (int64_t i = 0; i < values->messages && !cli_interrupted(); i++) {
-        int64_t now_us = cli_now_us();
-        while (values->rate && now_us < started_us + (int64_t)((double)i * 1e6 / (double)values->rate))
-            now_us = cli_now_us();
+        int64_t now_us =
+            pace(values->rate ? started_us + (int64_t)((double)i * 1e6 / (double)values->rate) : 0);
         message.value = payload + i % 256;
         message.opaque = (void *)(intptr_t)now_us;
         int error;
