@@ -239,9 +239,9 @@ int block_roll(struct block *block)
     }
     old->closed = true;
     struct segment_ref *ref;
-    if (old->reserved > old->size && segment_file(block, old, SEGMENT_LOG, &ref) == 0 &&
-        io_file_truncate(ref->file, old->size) == 0) /* gives back what was reserved behind the end */
-        old->unsynced = true;
+    if (old->reserved > old->size && segment_file(block, old, SEGMENT_LOG, &ref) == 0)
+        io_file_truncate(ref->file, old->size); /* gives back what was reserved behind the end */
+    old->unsynced = true; /* its size, if nothing else: recovery may have cut it in a run that was killed */
     if (old->index_known) {
         index_finish(block, old);
         segment_summary_write(block, old, block->end.offset, block->end.epoch);

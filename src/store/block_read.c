@@ -87,7 +87,8 @@ static bool find_hint(struct block *block, int64_t offset, struct place *ret_pla
         if (hint->offset != offset)
             continue;
         struct place place = {.segment = block_segment_at(block, hint->base), .position = hint->position};
-        if (block->segments[place.segment]->base != hint->base)
+        const struct segment *segment = block->segments[place.segment];
+        if (segment->base != hint->base || (segment->closed && !segment->index_checked))
             continue;
         if (read_checked(block, place.segment, place.position, &place.header) == 0 &&
             place.header.base_offset == offset) {
@@ -118,6 +119,10 @@ static int find_offset(struct block *block, int64_t offset, struct place *ret_pl
     uint32_t number = block_segment_at(block, offset);
     if (block->segments[number]->base > offset)
         return CLYMQ_ECORRUPT;
+    /* The first use of a closed segment in a run: its file's size is checked too. Where the log is damaged or
+     * cannot be read, what follows says so. */
+    if (block->segments[number]->closed && index_check(block, block->segments[number]) == CLYMQ_ENOMEM)
+        return CLYMQ_ENOMEM;
     int error = find_in_segment(block, number, offset, ret_place);
     return error == CLYMQ_ENOENT ? CLYMQ_ECORRUPT : error;
 }

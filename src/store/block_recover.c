@@ -136,9 +136,9 @@ static bool contradicts_mark(const struct recovery *recovery)
            recovery->at.offset != recovery->mark.offset;
 }
 
-/* Cuts what lies between the last batch of a segment and its end, though another segment follows: it was
- * named by the offset behind that batch, so nothing was meant to be there. (What renew_size leaves, if it is
- * interrupted.) */
+/* Cuts what lies behind the last batch of a segment though another segment follows: it was named by the
+ * offset behind that batch, so nothing was meant to be there. (What renew_size leaves, if it is interrupted,
+ * or a cut that a power loss undid.) */
 static int cut_excess(struct recovery *recovery, struct segment *segment, uint32_t position)
 {
     struct segment_ref *ref;
@@ -161,9 +161,9 @@ static int walk_segment(struct recovery *recovery, struct segment *segment, cons
     while (position < segment->size) {
         struct batch_header header;
         struct bytes batch;
-        int error = read_batch(recovery, segment, position, &header, &batch);
-        if (error == CLYMQ_EBATCH && next && next->base == recovery->at.offset)
+        if (next && next->base == recovery->at.offset)
             return cut_excess(recovery, segment, position);
+        int error = read_batch(recovery, segment, position, &header, &batch);
         if (error == CLYMQ_EBATCH) {
             recovery->stopped = true;
             return 0;
@@ -386,9 +386,9 @@ static int recover(struct recovery *recovery)
         if (unknown)
             recovery->mark = recovery->at;
         open_damaged(recovery, recovery->at.offset);
-        return 0;
+    } else {
+        error = open_good(recovery);
     }
-    error = open_good(recovery);
     return error || recovery->entry ? error : record_now(block);
 }
 

@@ -216,8 +216,21 @@ int index_check(struct block *block, struct segment *segment)
     return 0;
 }
 
+/* The next segment is named by the offset behind this one's last batch: whatever lies behind that batch is
+ * left of a cut that a power loss undid, and is cut again. */
+static void cut_excess(struct block *block, struct segment *segment, uint32_t position)
+{
+    struct segment_ref *ref;
+    block->size -= segment->size - position;
+    segment->size = segment->reserved = position;
+    if (segment_file(block, segment, SEGMENT_LOG, &ref) == 0)
+        io_file_truncate(ref->file, position); /* or else it is found again in the next run */
+}
+
 int index_rebuild(struct block *block, struct segment *segment)
 {
+    uint32_t next = block_segment_at(block, segment->base) + 1;
+    int64_t end = next < block->segment_count ? block->segments[next]->base : INT64_MAX;
     struct index_mark old = segment->index;
     bool known = segment->index_known;
     segment->index = index_mark_empty();
@@ -229,6 +242,10 @@ int index_rebuild(struct block *block, struct segment *segment)
     int error = 0;
     while (position < segment->size && !error) {
         struct batch_header header;
+        if (expected == end) {
+            cut_excess(block, segment, position);
+            break;
+        }
         error = segment_read_header(block, segment, position, segment->size, &header);
         if (!error && header.base_offset != expected && position > 0)
             error = CLYMQ_ECORRUPT;
