@@ -87,7 +87,8 @@ static void appends_are_durable_and_readable(void **state)
     rig_free(&rig);
 }
 
-/* Found by clymq-sim: a push written while the store was being stopped left a pass running in a closed one. */
+/* Found by clymq-sim: a push written while the store was being stopped left a pass running in a closed one.
+ */
 static void a_store_that_stops_takes_nothing(void **state)
 {
     struct rig rig;
