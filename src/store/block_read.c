@@ -302,7 +302,7 @@ static int find_time_in_segment(struct block *block, uint32_t number, int64_t ti
         return CLYMQ_ENOENT;
     int64_t from = segment->base;
     if (!error)
-        error = index_find_time(block, segment, timestamp_ms, &from);
+        (void)index_find_time(block, segment, timestamp_ms, &from);
     if (from < block->start)
         from = block->start;
     struct place place;

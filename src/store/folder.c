@@ -66,7 +66,8 @@ int store_folder_check_format(struct io_fs *fs, struct strbuf *error)
         memcpy(text, data, len < sizeof(text) - 1 ? len : sizeof(text) - 1);
         mem_free(data);
     }
-    if (code || sscanf(text, "clymq-data %9d%n", &version, &used) != 1 || version < 1 || text[used] != '\n')
+    if (code || /* nine digits cannot overflow: NOLINTNEXTLINE(cert-err34-c) */
+        sscanf(text, "clymq-data %9d%n", &version, &used) != 1 || version < 1 || text[used] != '\n')
         return fail(
             error, CLYMQ_ECORRUPT,
             "FORMAT in the data folder is damaged: if the folder is ClyMQ's, restore the file with the line "

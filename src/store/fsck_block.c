@@ -289,7 +289,7 @@ static int check_logs(struct walk *walk, const int64_t *bases, size_t count)
         if (error)
             return error;
     }
-    if (!walk->mark_seen && !walk->lost && count > 0)
+    if (entry && !walk->mark_seen && !walk->lost && count > 0)
         fsck_find(walk->fsck, FSCK_MISSING_LOG, walk->dir, 0, walk->at.offset,
                   "the log ends at offset %" PRId64 ", its durable end is %" PRId64, walk->at.offset,
                   entry->mark.offset);
