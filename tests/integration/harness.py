@@ -57,6 +57,7 @@ class Server:
             "admin-listen": "off",
             **{name.replace("_", "-"): value for name, value in options.items()},
         }
+        self.program = os.path.join(BIN, "clymqd")
         self.process = None
         self.log = tempfile.TemporaryFile()
         atexit.register(self.close)
@@ -66,7 +67,7 @@ class Server:
         return f"127.0.0.1:{self.coordinator_port}"
 
     def command(self):
-        command = [os.path.join(BIN, "clymqd"), "--data-dir", self.data_dir]
+        command = [self.program, "--data-dir", self.data_dir]
         for name, value in self.options.items():
             command += ["--" + name, str(value)]
         return command
