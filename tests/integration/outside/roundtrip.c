@@ -1,5 +1,5 @@
-/* What somebody else's program does with the installed library: creates a topic, sends messages, reads them back.
- * usage: roundtrip HOST:PORT TOPIC; the last line says "N messages there and back". */
+/* What somebody else's program does with the installed library: creates a topic, sends messages, reads them
+ * back. usage: roundtrip HOST:PORT TOPIC; the last line says "N messages there and back". */
 #include <clymq.h>
 #include <stdio.h>
 #include <string.h>
