@@ -81,11 +81,12 @@ static void count(struct pull_request *pull)
 static void finish(struct request *request)
 {
     struct pull_request *pull = CONTAINER_OF(request, struct pull_request, base);
+    int64_t before = pull->asked > INT64_MIN ? pull->asked - 1 : INT64_MIN;
     struct rpc_pull_response response = {
         .msgs = {NULL, pull->msgs.len},
         .ret = true,
-        .start_index = pull->count ? pull->first : pull->asked - 1,
-        .end_index = pull->count ? pull->last : pull->asked - 1,
+        .start_index = pull->count ? pull->first : before,
+        .end_index = pull->count ? pull->last : before,
         .size = (int8_t)pull->count,
         .err = BYTES_LITERAL("ok"),
     };
@@ -198,10 +199,16 @@ static void end(struct pull_request *pull, int error)
     request_return(&pull->base);
 }
 
+static void read_on(struct pull_request *pull)
+{
+    pull->pull.offset = pull->next;
+    pull->pull.max_bytes = NEXT_READ;
+    partition_pull(pull->pull.partition, &pull->pull);
+}
+
 static void on_pulled(struct partition_pull *done)
 {
     struct pull_request *pull = CONTAINER_OF(done, struct pull_request, pull);
-    struct partition *partition = done->partition;
     bool empty = done->range.len == 0;
     int error = done->error;
 
@@ -213,15 +220,19 @@ static void on_pulled(struct partition_pull *done)
         return;
     pull->log_start = done->log_start;
     pull->watermark = done->watermark;
+    /* What stood there is gone (retention): the next message that is there is the log's first. */
+    if (error == CLYMQ_EOFFSET_RANGE && pull->next < pull->log_start) {
+        pull->next = pull->log_start;
+        read_on(pull);
+        return;
+    }
     if (error == CLYMQ_ESHUTDOWN && request_is_of_deleted(pull->base.owner, &pull->base))
         error = CLYMQ_EPARTITION_REMOVED;
     if (error || empty || pull->full || pull->next >= pull->watermark) {
         end(pull, error);
         return;
     }
-    done->offset = pull->next;
-    done->max_bytes = NEXT_READ;
-    partition_pull(partition, done);
+    read_on(pull);
 }
 
 static void work(struct broker_shard *owner, struct request *request)

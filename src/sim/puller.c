@@ -26,6 +26,14 @@ struct puller {
         struct track *track;
         int64_t offset;
     } places[HISTORY_SLOTS_MAX];
+    /* Passed over at an answer's beginning, where retention may have dropped messages: judged once the log's
+     * start is known. track NULL: none. */
+    struct {
+        struct slot *slot;
+        struct track *track;
+        int64_t from, to;
+        uint32_t hazard;
+    } gap;
 };
 
 /* Returns the bytes written, or -1. */
@@ -87,6 +95,50 @@ static int64_t take_element(struct puller *puller, struct track *track, json_t *
     return index;
 }
 
+static void passed(struct puller *puller, struct track *track, int64_t from, int64_t to)
+{
+    struct history *history = puller->run->history;
+
+    if (!track || !track->slot->retained || from != puller->asked || from == to) {
+        history_passed(history, track, puller->name, from, to);
+        return;
+    }
+    puller->gap.slot = track->slot;
+    puller->gap.track = track;
+    puller->gap.from = from;
+    puller->gap.to = to;
+    puller->gap.hazard = history->hazard;
+}
+
+static void on_start(void *ctx, const struct net_answer *answer)
+{
+    struct puller *puller = ctx;
+    struct history *history = puller->run->history;
+    const struct rpc_list_offset_response *response = answer->response;
+    struct track *track = history_read_track(history, &puller->read);
+
+    if (caller_judge(answer) != CALLER_ANSWERED || response->error || !track)
+        return;
+    history_told(history, &puller->read, track, puller->name, -1, response->offset);
+    /* A power loss may have brought old messages back since. */
+    if (track == puller->gap.track && puller->gap.hazard == history->hazard)
+        history_passed(history, track, puller->name, puller->gap.from, puller->gap.to);
+    puller->gap.track = NULL;
+}
+
+/* Where the log begins of the slot with the gap. */
+static void ask_start(struct puller *puller)
+{
+    struct rpc_list_offset_request request = {
+        .topic = bytes_of_text(puller->gap.slot->topic),
+        .partition = bytes_of_text(puller->gap.slot->partition),
+        .timestamp_ms = -2,
+    };
+
+    history_read_begin(puller->run->history, puller->gap.slot, &puller->read);
+    (void)caller_call(&puller->caller, RPC_METHOD_LIST_OFFSET, &request, NULL, TIMEOUT_MS, on_start, puller);
+}
+
 static void take_messages(struct puller *puller, struct track *track, json_t *array,
                           const struct rpc_pull_response *response)
 {
@@ -100,7 +152,7 @@ static void take_messages(struct puller *puller, struct track *track, json_t *ar
             return;
         if (offset <= last && !(track && track->damaged))
             wrong(puller, "offsets do not grow");
-        history_passed(puller->run->history, track, puller->name, last + 1, offset);
+        passed(puller, track, last + 1, offset);
         if (i == 0)
             first = offset;
         last = offset;
@@ -118,12 +170,8 @@ static void on_answer(void *ctx, const struct net_answer *answer)
     struct history_read *read = &puller->read;
     struct track *track = history_read_track(puller->run->history, read);
 
-    if (caller_judge(answer) != CALLER_ANSWERED) {
-        /* An exception has no number: below the start of the log reading goes on there. */
-        if (answer->exception_type && track && puller->asked < track->log_start)
-            puller->places[read->slot->number].offset = track->log_start;
+    if (caller_judge(answer) != CALLER_ANSWERED)
         return;
-    }
     json_t *array = json_loadb((const char *)response->msgs.ptr, response->msgs.len, 0, NULL);
     if (!response->ret || !json_is_array(array))
         wrong(puller, "Msgs is no JSON array, or Ret false");
@@ -141,6 +189,12 @@ static void pull(struct puller *puller)
     struct slot *slot = &history->slots[rng_below(&puller->run->rng, history->slot_count)];
     int8_t size = (int8_t)rng_between(&puller->run->rng, -1, 127);
 
+    if (puller->gap.track && puller->gap.slot->current != puller->gap.track)
+        puller->gap.track = NULL; /* it was deleted */
+    if (puller->gap.track) {
+        ask_start(puller);
+        return;
+    }
     if (slot->current != puller->places[slot->number].track) {
         puller->places[slot->number].track = slot->current;
         puller->places[slot->number].offset = 0;

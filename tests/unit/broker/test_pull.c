@@ -146,6 +146,29 @@ static void test_empty(void **state)
     answer_free(&answer);
 }
 
+/* Nothing is stored below the log's start: the answer comes from the next message that is. */
+static void test_below_the_start(void **state)
+{
+    struct world *world = *state;
+    struct answer answer;
+
+    make_topic(world, "t", 1);
+    pull_from(world, "t", "0", -7, 10, &answer);
+    expect_empty(&answer, -7);
+    answer_free(&answer);
+    pull_from(world, "t", "0", INT64_MIN, 10, &answer);
+    expect_empty(&answer, INT64_MIN + 1); /* there is none before it */
+    answer_free(&answer);
+    push_text(world, "t", "0", "m", -1);
+    push_text(world, "t", "0", "n", -1);
+    pull_from(world, "t", "0", INT64_MIN, 10, &answer);
+    assert_int_equal(answer.error, 0);
+    assert_int_equal(answer.r.pull.size, 2);
+    assert_int_equal(answer.r.pull.start_index, 0);
+    assert_int_equal(answer.r.pull.end_index, 1);
+    answer_free(&answer);
+}
+
 /* The control batches that begin a block make gaps. */
 static void test_gaps(void **state)
 {
@@ -234,10 +257,9 @@ static void test_refusals(void **state)
 
     make_topic(world, "t", 1);
     push_text(world, "t", "0", "m", -1);
-    pull_from(world, "t", "0", -1, 10, &answer);
-    expect_exception(&answer, "begins at 0 and its next message gets 1");
     pull_from(world, "t", "0", 2, 10, &answer);
-    expect_exception(&answer, "offset 2 is out of range");
+    expect_exception(&answer,
+                     "offset 2 is out of range: the partition begins at 0 and its next message gets 1");
     pull_from(world, "u", "0", 0, 10, &answer);
     expect_exception(&answer, "unknown topic");
     pull_from(world, "t", "1", 0, 10, &answer);
@@ -286,6 +308,7 @@ int main(void)
         TEST_SHARDS(test_many_batches_in_one_array),
         TEST_SHARDS(test_at_most_one_mebibyte),
         TEST_SHARDS(test_empty),
+        TEST_SHARDS(test_below_the_start),
         TEST_SHARDS(test_gaps),
         TEST_SHARDS(test_pipelined_pulls),
         TEST_SHARDS(test_refusals),
