@@ -61,10 +61,14 @@ void task_pause(struct task *task, uint32_t delay_ms)
 {
     task->timer.fire = task_timer_fired;
     task->timer.ctx = task;
-    /* Without memory for the timer the step comes at once: a busy wait, but only until some memory is free.
-     */
-    if (io_timer_start(task->coord->shard->loop, &task->timer, IO_MS(delay_ms)))
-        task_ready(task, 0);
+    if (!io_timer_start(task->coord->shard->loop, &task->timer, IO_MS(delay_ms)))
+        return;
+    /* Without memory for the timer the step comes in the next round: a busy wait until some memory is free,
+     * but not inside this round, which would never end. */
+    task->error = 0;
+    list_remove(&task->ready);
+    list_push_back(&task->coord->board.later, &task->ready);
+    coord_wake(task->coord);
 }
 
 static struct wait *wait_new(struct task *task)
@@ -230,6 +234,7 @@ void task_board_init(struct task_board *board)
 {
     list_init(&board->tasks);
     list_init(&board->ready);
+    list_init(&board->later);
     list_init(&board->calls);
     list_init(&board->orphans);
     board->calls_under_way = 0;
@@ -238,6 +243,9 @@ void task_board_init(struct task_board *board)
 void task_board_run(struct coord *coord)
 {
     struct task_board *board = &coord->board;
+    struct list *item;
+    while ((item = list_pop_front(&board->later)))
+        list_push_back(&board->ready, item);
     while (!coord->closed && !coord->losing) {
         if (!list_empty(&board->ready)) {
             struct task *task = CONTAINER_OF(list_pop_front(&board->ready), struct task, ready);

@@ -20,7 +20,7 @@ struct task {
     int64_t end_offset; /* what a seal call answered */
     /* the rest is task.c's */
     struct list link;  /* among the coordinator's tasks */
-    struct list ready; /* to be stepped, or waiting for a broker call to be allowed */
+    struct list ready; /* to be stepped, now or later, or waiting for a broker call to be allowed */
     struct list waits; /* what it has asked for */
     int error;
     struct io_timer timer;
@@ -55,6 +55,7 @@ int task_list(struct task *task, const char *path, task_result on_result, void *
 struct task_board {
     struct list tasks;
     struct list ready;
+    struct list later;   /* ready in the next round */
     struct list calls;   /* tasks that wait for a broker call to be allowed */
     struct list orphans; /* what ended tasks had asked for */
     uint32_t calls_under_way;

@@ -179,6 +179,41 @@ static void test_slow_broker(void **state)
     assert_int_equal(waiting.error, 0);
 }
 
+enum { REFUSED_MAX = 10000 };
+static const struct io_loop_ops *honest_ops;
+static unsigned refused;
+
+/* No timer for anybody, for so long that a shard that does nothing but ask would stand still. */
+static int refuse_timer(struct io_loop *loop, struct io_timer *timer, uint64_t delay_ns)
+{
+    if (++refused < REFUSED_MAX)
+        return CLYMQ_ENOMEM;
+    loop->ops = honest_ops;
+    return honest_ops->timer_start(loop, timer, delay_ns);
+}
+
+/* Where memory for a timer is short the shard goes on meanwhile with other events. */
+static void test_wait_without_timer(void **state)
+{
+    h.broker.fail_open_block = CLYMQ_EIO;
+    assert_ok(do_create_topic(&h, "t", 1, 1, NULL, &r));
+    struct reply found = {0};
+    honest_ops = h.loop->ops;
+    struct io_loop_ops refusing = *honest_ops;
+    refusing.timer_start = refuse_timer;
+    h.loop->ops = &refusing;
+    refused = 0;
+    coord_find_leaders(h.coord, "t", "0", 300, reply_found, &found);
+    io_loop_wake(h.loop);
+    for (int i = 0; i < 100; i++)
+        assert_true(sim_world_step(h.world));
+    assert_in_range(refused, 1, REFUSED_MAX - 1);
+    assert_false(found.done);
+    h.loop->ops = honest_ops;
+    harness_wait(&h, &found);
+    assert_int_equal(found.error, CLYMQ_ETIMEDOUT);
+}
+
 static void test_find_meets_deletion(void **state)
 {
     h.broker.fail_open_block = CLYMQ_EIO;
@@ -380,6 +415,7 @@ int main(void)
         T(test_delete_while_opening),
         T(test_delete_fails_and_goes_on),
         T(test_slow_broker),
+        T(test_wait_without_timer),
         T(test_find_meets_deletion),
         T(test_texts),
         T(test_config),
