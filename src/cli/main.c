@@ -29,7 +29,8 @@ static void print_overview(FILE *out)
           out);
     for (const struct cli_command *const *at = cli_commands; *at; at++)
         fprintf(out, "  %-18s %s\n", (*at)->name, (*at)->summary);
-    fputs("\nFlags may stand anywhere after the command. `clymq help COMMAND` tells all about one; `clymq "
+    fputs("\nFlags may stand anywhere after the command; --coordinator, --timeout and --json also before it. "
+          "`clymq help COMMAND` tells all about one; `clymq "
           "--version`\n"
           "prints the version. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n",
           out);
@@ -172,6 +173,25 @@ static int run_command(const struct cli_command *command, int argc, char **argv)
     return code;
 }
 
+/* How many arguments before the command are flags that every command has; -1 where others stand there. */
+static int leading_flags(int argc, char **argv)
+{
+    struct values {
+        struct cli_common common;
+    };
+    static const struct option table[] = {CLI_COMMON_OPTIONS(struct values), {0}};
+    int count = 0;
+    while (1 + count < argc && argv[1 + count][0] == '-') {
+        const char *flag = argv[1 + count];
+        size_t len = flag[1] == '-' ? strcspn(flag + 2, "=") : 0;
+        const struct option *option = options_find(table, bytes_of(flag + 2, len));
+        if (!option)
+            return -1;
+        count += option->type == OPTION_BOOL || flag[2 + len] == '=' ? 1 : 2;
+    }
+    return 1 + count < argc ? count : -1;
+}
+
 int main(int argc, char **argv)
 {
     /* A closed pipe shows as an error of writing, which ends the program in order. */
@@ -188,12 +208,15 @@ int main(int argc, char **argv)
         return run_help(0, NULL);
     if (strcmp(argv[1], "help") == 0)
         return run_help(argc - 2, argv + 2);
-    if (argv[1][0] == '-')
-        return cli_usage("a command comes first: clymq COMMAND [FLAG]... (`clymq help` lists them)");
-    int words;
-    const struct cli_command *command = find_command(argc - 1, argv + 1, &words);
+    int flags = leading_flags(argc, argv), words;
+    if (flags < 0)
+        return cli_usage("only --coordinator, --timeout and --json may stand before the command, and a "
+                         "command must follow (`clymq help` lists them)");
+    const struct cli_command *command = find_command(argc - 1 - flags, argv + 1 + flags, &words);
     if (!command)
-        return unknown_command(argc - 1, argv + 1);
+        return unknown_command(argc - 1 - flags, argv + 1 + flags);
+    /* As if they stood behind it. */
+    memmove(argv + 1 + words, argv + 1, (size_t)flags * sizeof(*argv));
     argv[words] = argv[0];
     return run_command(command, argc - words, argv + words);
 }

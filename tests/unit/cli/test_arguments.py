@@ -42,7 +42,15 @@ class Arguments(unittest.TestCase):
         self.refused(2, ['did you mean "consume"'], "consum", "t")
         self.refused(2, ["clymq help"], "frobnicate")
         self.refused(2, ["clymq help"], "help", "frobnicate")
-        self.refused(2, ["a command comes first"], "--json", "topic", "list")
+
+    def test_flags_before_the_command(self):
+        self.refused(2, ["before the command"], "--json")
+        self.refused(2, ["before the command"], "-j", "topic", "list")
+        self.refused(2, ["before the command"], "--partitions", "3", "topic", "create", "t")
+        self.refused(2, ["before the command"], "--coordinator", "127.0.0.1:1")
+        self.refused(2, ['did you mean "consume"'], "--json", "consum", "t")
+        for before in (["--coordinator", "127.0.0.1:1"], ["--json", "--coordinator=127.0.0.1:1"]):
+            self.refused(1, ["127.0.0.1:1"], *before, "--timeout", "100ms", "topic", "list")
 
     def test_arguments(self):
         self.refused(2, ["needs TOPIC"], "produce")
