@@ -76,6 +76,15 @@ const struct option *options_suggest(const struct option *table, struct bytes na
 /* --help text, and the reference page in Markdown. */
 void options_print_help(const struct option *table, struct strbuf *text);
 void options_print_reference(const struct option *table, struct strbuf *text);
+/* For manual pages, in man(7)'s macros: the rows as flags of a program, with headings for the sections or
+ * without, and as lines of its config file. */
+void options_print_manual_flags(const struct option *table, struct strbuf *text);
+void options_print_manual_rows(const struct option *table, struct strbuf *text);
+void options_print_manual_file(const struct option *table, struct strbuf *text);
+/* A config file that says what is the default, every line commented out. */
+void options_print_example(const struct option *table, struct strbuf *text);
+/* Appends text as man(7) prints it literally: backslashes, minus signs, dots at the start of a line. */
+void options_append_roff(struct strbuf *text, const char *raw);
 
 /* "4M" -> bytes, "30s" -> ms. 0 or CLYMQ_EINVAL (also on overflow). */
 int options_parse_size(const char *text, int64_t *ret_bytes);

@@ -455,6 +455,59 @@ static void test_reference(void **state)
     strbuf_free(&text);
 }
 
+static void test_manual(void **state)
+{
+    struct strbuf text = {0};
+    options_print_manual_flags(table, &text);
+    static const char begin[] = ".SS General\n.TP\n\\fB\\-\\-help\\fR\nPrints this text and ends.\n.TP\n";
+    assert_int_equal(strncmp(text.data, begin, sizeof(begin) - 1), 0);
+    assert_non_null(strstr(text.data, "\n.TP\n\\fB\\-\\-push\\-wait\\-ms\\fR \\fIDURATION\\fR\nHow long"));
+    assert_non_null(strstr(text.data, "told in time. The default is 30s.\n"));
+    assert_non_null(strstr(text.data, "\\fB\\-\\-[no\\-]verify\\fR\n"));
+    strbuf_free(&text);
+    options_print_manual_file(table, &text);
+    assert_non_null(strstr(
+        text.data, "\n.TP\n\\fBpush_wait_ms\\fR = \\fIDURATION\\fR\n(duration, 10ms to 1h; default 30s)\n"));
+    assert_non_null(strstr(
+        text.data, "\\fBfsync\\fR = \\fICHOICE\\fR\n(commit|interval|never; default commit)\nWhen data is"));
+    assert_non_null(strstr(text.data, "\n(size, \\-1 or more; default \\-1)\n"));
+    assert_non_null(strstr(text.data, "\\fBhelp\\fR = \\fItrue|false\\fR\n(true or false; default false)\n"));
+    strbuf_free(&text);
+    options_append_roff(&text, ".a-b\\c\n'd.e");
+    assert_string_equal(text.data, "\\&.a\\-b\\ec\n\\&'d.e");
+    strbuf_free(&text);
+}
+
+/* The example says what is the default: with its comment signs removed it changes nothing. */
+static void test_example(void **state)
+{
+    struct strbuf text = {0}, before = {0}, after = {0};
+    options_print_example(table, &text);
+    assert_int_equal(strncmp(text.data, "# ---- General ----\n", 20), 0);
+    for (char *line = text.data; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        assert_true(*line == '#' || *line == '\n' || *line == 0);
+        assert_true(strcspn(line, "\n") <= 100);
+        if (line[0] == '#' && line[1] != ' ')
+            *line = ' ';
+    }
+    for (const struct option *option = table; option->name; option++) {
+        options_get(table, &values, option->name, &before);
+        strbuf_append(&before, "\n", 1);
+    }
+    int failed = options_parse_file(table, &values, "example", bytes_of(text.data, text.len), &error);
+    if (failed)
+        fail_msg("%s", error.data);
+    for (const struct option *option = table; option->name; option++) {
+        options_get(table, &values, option->name, &after);
+        strbuf_append(&after, "\n", 1);
+    }
+    assert_string_equal(before.data, after.data);
+    strbuf_free(&text);
+    strbuf_free(&before);
+    strbuf_free(&after);
+}
+
 static void test_failing_allocation(void **state)
 {
     char *const environment[] = {"CLYMQ_DATA_DIR=/x", NULL};
@@ -498,11 +551,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),           TEST(test_file),  TEST(test_file_errors),
-        TEST(test_environment),        TEST(test_flags), TEST(test_flag_errors),
-        TEST(test_precedence),         TEST(test_units), TEST(test_get_gives_back_what_the_file_takes),
-        TEST(test_suggestions),        TEST(test_help),  TEST(test_reference),
-        TEST(test_failing_allocation),
+        TEST(test_defaults),    TEST(test_file),    TEST(test_file_errors),
+        TEST(test_environment), TEST(test_flags),   TEST(test_flag_errors),
+        TEST(test_precedence),  TEST(test_units),   TEST(test_get_gives_back_what_the_file_takes),
+        TEST(test_suggestions), TEST(test_help),    TEST(test_reference),
+        TEST(test_manual),      TEST(test_example), TEST(test_failing_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
