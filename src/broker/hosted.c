@@ -30,6 +30,8 @@ static struct partition_config config_of(const struct broker_shard *bs, const st
         .ack_level = hosted->ack,
         .retention_ms = option(hosted->topic_config.retention_ms, tuning->retention_ms),
         .retention_bytes = option(hosted->topic_config.retention_bytes, tuning->retention_bytes),
+        .segment_bytes = option(hosted->topic_config.segment_bytes, 0),
+        .segment_ms = option(hosted->topic_config.segment_ms, 0),
         .max_batch_bytes = tuning->max_batch_bytes,
         .push_wait_ms = tuning->push_wait_ms,
         .max_waiting_bytes = tuning->max_waiting_bytes,

@@ -124,6 +124,7 @@ static int partition_open_block(struct partition *partition, const struct partit
     if (error)
         return error;
     recovery_add(recovery, &one);
+    block_set_segment_limits(block, partition->config.segment_bytes, partition->config.segment_ms);
     *ret_link = (struct chain_link){*info, block};
     return 0;
 }
@@ -411,6 +412,8 @@ int partition_apply_retention(struct partition *partition, int64_t now_ms, size_
 void partition_set_config(struct partition *partition, const struct partition_config *config)
 {
     partition->config = *config;
+    for (uint32_t i = 0; i < partition->chain_count; i++)
+        block_set_segment_limits(partition->chain[i].block, config->segment_bytes, config->segment_ms);
 }
 
 int64_t partition_start(const struct partition *partition)

@@ -33,9 +33,11 @@ struct partition_faults {
 struct partition_config {
     struct uuid topic;
     uint32_t number;
-    int8_t ack_level;           /* -1, 0, 1: what pushes may ask for (-1 only on a partition of level -1) */
-    int64_t retention_ms;       /* -1 = keep for ever */
-    int64_t retention_bytes;    /* -1 = no limit */
+    int8_t ack_level;        /* -1, 0, 1: what pushes may ask for (-1 only on a partition of level -1) */
+    int64_t retention_ms;    /* -1 = keep for ever */
+    int64_t retention_bytes; /* -1 = no limit */
+    int64_t segment_bytes;   /* size and age at which a log file ends; 0 = as the store says */
+    int64_t segment_ms;
     int64_t max_batch_bytes;    /* larger ones are CLYMQ_ETOOBIG */
     int64_t push_wait_ms;       /* how long a push may wait for what passes; default 30,000 */
     int64_t max_waiting_bytes;  /* pushes held while waiting; beyond: CLYMQ_ELIMIT; default 8 MiB */

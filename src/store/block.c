@@ -37,6 +37,7 @@ struct block *block_new(struct store *store, const struct block_key *key, const 
     block->key = *key;
     if (events)
         block->events = *events;
+    block_set_segment_limits(block, 0, 0);
     block->slot = SLOT_NONE;
     block->limit.base = -1;
     block->snapshots[0] = block->snapshots[1] = -1;
@@ -188,21 +189,28 @@ void block_close(struct block *block)
     block_free(block);
 }
 
+void block_set_segment_limits(struct block *block, int64_t segment_bytes, int64_t segment_ms)
+{
+    const struct store_config *config = &block->store->config;
+    block->segment_bytes =
+        segment_bytes > 0 ? store_clamp_segment_bytes(segment_bytes) : config->segment_bytes;
+    block->segment_ms = segment_ms > 0 ? segment_ms : config->segment_ms;
+}
+
 /* ---- appending ---- */
 
 static bool must_roll(struct block *block, const struct segment *segment, const struct batch_header *header)
 {
-    const struct store_config *config = &block->store->config;
     if (segment->size == 0)
         return false;
     if (header->base_offset != block->end.offset)
         return true; /* a gap may come only before the first batch of a segment */
-    if ((int64_t)segment->size + header->size > config->segment_bytes)
+    if ((int64_t)segment->size + header->size > block->segment_bytes)
         return true;
     if (batch_last_offset(header) - segment->base > INT32_MAX)
         return true;
-    return segment->since_ms != 0 && config->segment_ms > 0 &&
-           io_loop_wall_ms(block->store->loop) - segment->since_ms >= config->segment_ms;
+    return segment->since_ms != 0 && block->segment_ms > 0 &&
+           io_loop_wall_ms(block->store->loop) - segment->since_ms >= block->segment_ms;
 }
 
 static int create_segment_file(struct block *block, const char *dir, int64_t base)
@@ -258,7 +266,7 @@ static int reserve(struct block *block, struct segment *segment, struct io_file 
         return 0;
     uint64_t ahead = segment->size < RESERVE_MAX ? segment->size : RESERVE_MAX;
     uint64_t want = segment->size + (ahead > size ? ahead : size);
-    uint64_t most = (uint64_t)block->store->config.segment_bytes;
+    uint64_t most = (uint64_t)block->segment_bytes;
     if (want > most)
         want = segment->size + (uint64_t)size > most ? segment->size + (uint64_t)size : most;
     want = (want + RESERVE_MIN - 1) / RESERVE_MIN * RESERVE_MIN;

@@ -69,6 +69,10 @@ int block_open(struct store *store, const struct block_key *key, const struct bl
 /* Closes and forgets it (no sync). */
 void block_close(struct block *block);
 
+/* When its segments end, from the next append or retention on: size in bytes and age of the first batch. 0 =
+ * as the store's configuration says, which is how a block begins: nothing of this is kept on disk. */
+void block_set_segment_limits(struct block *block, int64_t segment_bytes, int64_t segment_ms);
+
 int64_t block_start(const struct block *block);       /* first offset still kept */
 int64_t block_end(const struct block *block);         /* next offset to be written */
 int64_t block_durable_end(const struct block *block); /* below this everything is on disk */

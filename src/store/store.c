@@ -34,6 +34,11 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high)
     return value < low ? low : value > high ? high : value;
 }
 
+int64_t store_clamp_segment_bytes(int64_t segment_bytes)
+{
+    return clamp(segment_bytes, SEGMENT_BYTES_MIN, INT32_MAX);
+}
+
 static void register_metrics(struct store *store, struct metrics *metrics)
 {
     if (!metrics)
@@ -59,7 +64,7 @@ int store_open(const struct store_config *config, struct store_folder *folder, s
     if (!store)
         return CLYMQ_ENOMEM;
     store->config = *config;
-    store->config.segment_bytes = clamp(config->segment_bytes, SEGMENT_BYTES_MIN, INT32_MAX);
+    store->config.segment_bytes = store_clamp_segment_bytes(config->segment_bytes);
     store->config.index_interval_bytes = clamp(config->index_interval_bytes, INDEX_INTERVAL_MIN, INT32_MAX);
     store->config.max_open_files = clamp(config->max_open_files, OPEN_FILES_MIN, INT32_MAX);
     store->config.max_batch_bytes = clamp(config->max_batch_bytes, BATCH_HEADER_SIZE, INT32_MAX);

@@ -27,7 +27,8 @@ struct block {
     uint32_t segment_count, segment_cap;
     uint32_t slot; /* in the state file; SLOT_NONE: no record in it yet */
     int64_t start;
-    uint64_t size; /* bytes of all segments */
+    uint64_t size;                     /* bytes of all segments */
+    int64_t segment_bytes, segment_ms; /* a segment ends there; 0 = never by age */
     struct log_point end;
     struct log_point synced;  /* the mark */
     struct log_point durable; /* what the owner was told: synced, but for STORE_FSYNC_INTERVAL and _NEVER */
@@ -147,6 +148,7 @@ int block_drop_segments(struct block *block);
 void block_trim_abandon(struct store *store);
 
 /* store.c */
+int64_t store_clamp_segment_bytes(int64_t segment_bytes);
 void store_set_full(struct store *store, uint64_t refused_bytes);
 struct block *store_find_open(struct store *store, struct uuid id); /* NULL: not open */
 /* What an earlier run, or a close in this one, left of the block; NULL = nothing. */

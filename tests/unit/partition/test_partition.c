@@ -1,6 +1,7 @@
 /* A partition on the simulated disk: when pushes are answered at each ack level, gathering, idempotence
  * through crashes and new blocks, waiting out a full disk and a seal, pulls that wait, offsets by time,
  * retention. */
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -862,6 +863,64 @@ static void test_retention(void **state)
     machine_free(machine);
 }
 
+/* How many segments the block has, by the log files in its folder. */
+static size_t count_logs(struct machine *machine, uint32_t seq)
+{
+    char path[80], **names;
+    size_t count, logs = 0;
+    snprintf(path, sizeof(path), "data/09000000000000000000000000000000/3/%" PRIu32, seq);
+    assert_int_equal(io_fs_list(sim_process_fs(machine->process), path, &names, &count), 0);
+    for (size_t i = 0; i < count; i++)
+        logs += strlen(names[i]) == 24 && strcmp(names[i] + 20, ".log") == 0;
+    io_fs_free_names(names, count);
+    return logs;
+}
+
+static void push_kilobytes(struct machine *machine, int count)
+{
+    for (int i = 0; i < count; i++) {
+        struct test_push push;
+        push_batch(machine, &push, batch_of(1, 1000, 1000, -1, 0), -1);
+        run_until(machine, &push.done);
+        assert_int_equal(push.push.error, 0);
+    }
+}
+
+/* A topic's own size and age of segments, in blocks that are open, recovered, or opened later. */
+static void test_segments_end_as_the_topic_says(void **state)
+{
+    struct machine *machine = machine_new(21);
+    push_kilobytes(machine, 12);
+    assert_int_equal(count_logs(machine, 0), 1); /* the store's own: 1 MiB */
+    machine->config.segment_bytes = 4096;
+    partition_set_config(machine->partition, &machine->config);
+    push_kilobytes(machine, 1);
+    assert_int_equal(count_logs(machine, 0), 2);
+    machine_crash(machine, false);
+    machine_settle(machine);
+    push_kilobytes(machine, 6); /* two more go into the second, three each into the next */
+    assert_int_equal(count_logs(machine, 0), 4);
+    change_block(machine, NULL, NULL);
+    assert_int_equal(partition_adopt_chain(machine->partition, machine->chain, machine->chain_count), 0);
+    push_kilobytes(machine, 6);
+    assert_in_range(count_logs(machine, 1), 2, 3);
+    /* By age, on append and in the pass of retention. */
+    machine->config.segment_bytes = 0;
+    machine->config.segment_ms = 1000;
+    partition_set_config(machine->partition, &machine->config);
+    size_t before = count_logs(machine, 1), empty;
+    push_kilobytes(machine, 10);
+    assert_int_equal(count_logs(machine, 1), before);
+    sim_world_run_for(machine->world, IO_MS(1500));
+    push_kilobytes(machine, 1);
+    assert_int_equal(count_logs(machine, 1), before + 1);
+    sim_world_run_for(machine->world, IO_MS(1500));
+    assert_int_equal(partition_apply_retention(machine->partition, io_loop_wall_ms(machine->loop), &empty),
+                     0);
+    assert_int_equal(count_logs(machine, 1), before + 2);
+    machine_free(machine);
+}
+
 static void test_closing_answers_everybody(void **state)
 {
     struct machine *machine = machine_new(14);
@@ -962,6 +1021,7 @@ int main(void)
         cmocka_unit_test(test_a_failed_sync_is_final),
         cmocka_unit_test(test_offsets_by_time),
         cmocka_unit_test(test_retention),
+        cmocka_unit_test(test_segments_end_as_the_topic_says),
         cmocka_unit_test(test_closing_answers_everybody),
         cmocka_unit_test(test_a_failed_deletion_leaves_nothing_open),
         cmocka_unit_test(test_every_allocation_may_fail),
