@@ -93,13 +93,6 @@ void heap_remove(struct heap *heap, struct heap_node *node)
         heap_settle(heap, place, last);
 }
 
-void heap_change(struct heap *heap, struct heap_node *node, uint64_t key)
-{
-    assert(node->index != 0 && node->index <= heap->count && heap->nodes[node->index - 1] == node);
-    node->key = key;
-    heap_settle(heap, node->index - 1, node);
-}
-
 void heap_free(struct heap *heap)
 {
     for (size_t i = 0; i < heap->count; i++)

@@ -25,7 +25,6 @@ int heap_reserve(struct heap *heap, size_t count); /* 0 or CLYMQ_ENOMEM */
 int heap_add(struct heap *heap, struct heap_node *node,
              uint64_t key); /* node is not in a heap; 0 or CLYMQ_ENOMEM */
 void heap_remove(struct heap *heap, struct heap_node *node);
-void heap_change(struct heap *heap, struct heap_node *node, uint64_t key);
 static inline struct heap_node *heap_first(const struct heap *heap)
 {
     return heap->count ? heap->nodes[0] : NULL;

@@ -20,8 +20,6 @@ struct series {
     struct metric metric;
     struct list in_family;
     char *labels; /* NULL: none */
-    int64_t (*read)(void *ctx);
-    void *ctx;
     void *memory; /* what to free */
 };
 
@@ -157,20 +155,6 @@ struct metric *metrics_register(struct metrics *metrics, enum metric_type type, 
     return series ? &series->metric : NULL;
 }
 
-int metrics_register_callback(struct metrics *metrics, enum metric_type type, const char *name,
-                              const char *labels, const char *help, int64_t (*read)(void *ctx), void *ctx)
-{
-    assert(type != METRIC_HISTOGRAM);
-    pthread_mutex_lock(&metrics->lock);
-    struct series *series = register_locked(metrics, type, name, labels, help);
-    if (series) {
-        series->read = read;
-        series->ctx = ctx;
-    }
-    pthread_mutex_unlock(&metrics->lock);
-    return series ? 0 : CLYMQ_ENOMEM;
-}
-
 void metric_observe(struct metric *histogram, uint64_t value)
 {
     unsigned bucket = value ? 64u - (unsigned)__builtin_clzll(value) : 0;
@@ -191,50 +175,18 @@ static uint64_t bucket_bound(unsigned bucket)
     return bucket == METRIC_BUCKETS - 1 ? UINT64_MAX : ((uint64_t)1 << bucket) - 1;
 }
 
-uint64_t metric_quantile(const struct metric *histogram, double q)
-{
-    uint64_t counts[METRIC_BUCKETS], total = 0;
-    for (unsigned i = 0; i < METRIC_BUCKETS; i++)
-        total += counts[i] = bucket_count(histogram, i);
-    if (total == 0)
-        return 0;
-    double rank = (q < 0 ? 0 : q > 1 ? 1 : q) * (double)total;
-    uint64_t below = 0;
-    unsigned bucket = 0;
-    /* The first bucket that reaches the rank; an empty one cannot hold anything. */
-    for (unsigned i = 0; i < METRIC_BUCKETS; i++) {
-        if (!counts[i])
-            continue;
-        bucket = i;
-        below += counts[i];
-        if ((double)below >= rank)
-            break;
-    }
-    return bucket_bound(bucket);
-}
-
-/* A backslash and a newline are escaped in help texts and label values, a quote in label values. */
-static void append_escaped(struct strbuf *text, struct bytes raw, bool quote)
+/* A backslash and a newline are escaped in help texts. */
+static void append_escaped(struct strbuf *text, struct bytes raw)
 {
     for (size_t i = 0; i < raw.len; i++) {
         char c = (char)raw.ptr[i];
         if (c == '\n')
             strbuf_append(text, "\\n", 2);
-        else if (c == '\\' || (quote && c == '"'))
-            strbuf_append(text, (char[]){'\\', c}, 2);
+        else if (c == '\\')
+            strbuf_append(text, "\\\\", 2);
         else
             strbuf_append(text, &c, 1);
     }
-}
-
-void metrics_label(struct strbuf *labels, const char *name, struct bytes value)
-{
-    if (labels->len)
-        strbuf_append(labels, ",", 1);
-    strbuf_append_text(labels, name);
-    strbuf_append(labels, "=\"", 2);
-    append_escaped(labels, value, true);
-    strbuf_append(labels, "\"", 1);
 }
 
 /* One line; extra is a label of the line's own, such as le="3", or NULL. */
@@ -283,7 +235,7 @@ void metrics_print(struct metrics *metrics, struct strbuf *text)
         if (list_empty(&family->series))
             continue; /* its only series found no memory */
         strbuf_printf(text, "# HELP %s ", family->name);
-        append_escaped(text, bytes_of_text(family->help), false);
+        append_escaped(text, bytes_of_text(family->help));
         strbuf_printf(text, "\n# TYPE %s %s\n", family->name, types[family->type]);
         LIST_FOR_EACH(series_item, &family->series) {
             const struct series *series = CONTAINER_OF(series_item, struct series, in_family);
@@ -292,8 +244,7 @@ void metrics_print(struct metrics *metrics, struct strbuf *text)
                 continue;
             }
             print_line(text, family, "", series, NULL);
-            strbuf_printf(text, "%" PRId64 "\n",
-                          series->read ? series->read(series->ctx) : metric_value(&series->metric));
+            strbuf_printf(text, "%" PRId64 "\n", metric_value(&series->metric));
         }
     }
     pthread_mutex_unlock(&metrics->lock);

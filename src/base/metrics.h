@@ -28,19 +28,12 @@ struct metrics; /* a registry */
 
 struct metrics *metrics_new(void); /* NULL: out of memory */
 void metrics_free(struct metrics *metrics);
-/* name and help are constant texts; labels is like "shard=\"0\"" or NULL and is copied. NULL: out of memory.
- * The same name and labels again give the same metric. */
+/* name and help are constant texts; labels is like "shard=\"0\"", its values escaped, or NULL, and is copied.
+ * NULL: out of memory. The same name and labels again give the same metric. */
 struct metric *metrics_register(struct metrics *metrics, enum metric_type type, const char *name,
                                 const char *labels, const char *help);
-/* A gauge or counter computed when printed. read is called on the printing thread. */
-int metrics_register_callback(struct metrics *metrics, enum metric_type type, const char *name,
-                              const char *labels, const char *help, int64_t (*read)(void *ctx), void *ctx);
-/* Callbacks run with the registry locked: they must not register. Where memory runs out, text->failed is set.
- */
+/* Where memory runs out, text->failed is set. */
 void metrics_print(struct metrics *metrics, struct strbuf *text);
-/* Appends name="value" to labels, with a comma between and value escaped: what metrics_register takes as
- * labels. */
-void metrics_label(struct strbuf *labels, const char *name, struct bytes value);
 
 static inline void metric_add(struct metric *metric, int64_t amount)
 {
@@ -55,7 +48,5 @@ static inline int64_t metric_value(const struct metric *metric)
     return atomic_load_explicit(&metric->value, memory_order_relaxed);
 }
 void metric_observe(struct metric *histogram, uint64_t value);
-/* Greatest value of the bucket that holds quantile q (0..1): 2^i - 1; 0 when empty. */
-uint64_t metric_quantile(const struct metric *histogram, double q);
 
 #endif

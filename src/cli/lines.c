@@ -91,13 +91,6 @@ int lines_rest(struct lines *lines, struct bytes *ret_data)
     return 0;
 }
 
-bool lines_ready(struct lines *lines)
-{
-    size_t have = lines->end - lines->start;
-    return have > lines->searched &&
-           memchr(lines->data + lines->start + lines->searched, '\n', have - lines->searched);
-}
-
 void lines_free(struct lines *lines)
 {
     mem_free(lines->data);

@@ -21,8 +21,6 @@ void lines_init(struct lines *lines, int fd, size_t max_len);
 int lines_next(struct lines *lines, struct bytes *ret_line);
 /* Everything to the end. */
 int lines_rest(struct lines *lines, struct bytes *ret_data);
-/* Whether lines_next can answer without reading more. */
-bool lines_ready(struct lines *lines);
 void lines_free(struct lines *lines);
 
 #endif

@@ -40,7 +40,6 @@ struct sim_net_faults {
 
 struct sim_world *sim_world_new(uint64_t seed); /* NULL: out of memory */
 void sim_world_free(struct sim_world *world);
-struct rng *sim_world_rng(struct sim_world *world);
 uint64_t sim_world_now_ns(const struct sim_world *world);
 uint64_t sim_world_trace(const struct sim_world *world);
 void sim_world_trace_add(struct sim_world *world, uint64_t value);

@@ -70,11 +70,6 @@ void sim_world_free(struct sim_world *world)
     mem_free(world);
 }
 
-struct rng *sim_world_rng(struct sim_world *world)
-{
-    return &world->rng;
-}
-
 uint64_t sim_world_now_ns(const struct sim_world *world)
 {
     return world->now_ns;

@@ -200,11 +200,6 @@ bool net_call_is_abandoned(const struct net_call *call)
     return call->conn->state == NET_CONN_CLOSED;
 }
 
-bool net_call_is_framed(const struct net_call *call)
-{
-    return call->form.envelope == THRIFT_FRAMED || call->form.envelope == THRIFT_TTHEADER_FRAMED;
-}
-
 void net_call_answer(struct net_call *call, const void *response, struct net_payload *payload)
 {
     struct net_slot *slot = slot_of(call);

@@ -97,7 +97,6 @@ uint64_t net_call_conn_id(const struct net_call *call);
 /* Whether the connection is gone, so that nobody waits for the answer any more (the call must be answered all
  * the same). */
 bool net_call_is_abandoned(const struct net_call *call);
-bool net_call_is_framed(const struct net_call *call);
 
 /* Answers: response is the method's response struct; payload goes in the place of the STRING field whose ptr
  * is NULL and len is payload->len. Takes over the call and the payload. ONEWAY calls drop the answer. */

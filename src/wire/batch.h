@@ -138,8 +138,7 @@ int batch_builder_finish(struct batch_builder *builder, enum batch_compression c
                          struct buf **ret_batch);
 void batch_builder_free(struct batch_builder *builder);
 
-/* "none", "gzip", "snappy", "lz4", "zstd". CLYMQ_EINVAL / NULL for anything else. */
-int batch_compression_parse(const char *name, enum batch_compression *ret_compression);
+/* "none", "gzip", "snappy", "lz4", "zstd"; NULL for anything else. */
 const char *batch_compression_name(int compression);
 
 #endif

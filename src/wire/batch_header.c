@@ -61,17 +61,6 @@ static const char *const compression_names[] = {[BATCH_NONE] = "none",
                                                 [BATCH_ZSTD] = "zstd"};
 enum { COMPRESSION_COUNT = sizeof(compression_names) / sizeof(compression_names[0]) };
 
-int batch_compression_parse(const char *name, enum batch_compression *ret_compression)
-{
-    for (int i = 0; i < COMPRESSION_COUNT; i++) {
-        if (strcmp(name, compression_names[i]) == 0) {
-            *ret_compression = (enum batch_compression)i;
-            return 0;
-        }
-    }
-    return CLYMQ_EINVAL;
-}
-
 const char *batch_compression_name(int compression)
 {
     return compression >= 0 && compression < COMPRESSION_COUNT ? compression_names[compression] : NULL;

@@ -45,9 +45,6 @@ static void test_random_operations(void **state)
                 assert_int_equal(heap_add(&heap, node, key), 0);
                 since[node - nodes] = clock++;
                 count++;
-            } else if (rng_chance(&rng, 1, 2)) {
-                heap_change(&heap, node, key);
-                assert_int_equal(node->key, key);
             } else {
                 heap_remove(&heap, node);
                 count--;
