@@ -249,6 +249,16 @@ struct DeletePartResponse {
     2: string err
 }
 
+struct SetTopicConfigRequest {
+    1: string topic
+    2: string config       /* JSON as in CreateTopic: options not named stay, null is the server's default */
+}
+
+struct SetTopicConfigResponse {
+    1: i32 error
+    2: string err
+}
+
 service ZkServer_Operations {
     CreateTopicResponse CreateTopic(1: CreateTopicRequest req)
     CreatePartResponse CreatePart(1: CreatePartRequest req)
@@ -261,6 +271,7 @@ service ZkServer_Operations {
     DescribeTopicResponse describeTopic(1: DescribeTopicRequest req)
     DeleteTopicResponse deleteTopic(1: DeleteTopicRequest req)
     DeletePartResponse deletePart(1: DeletePartRequest req)
+    SetTopicConfigResponse setTopicConfig(1: SetTopicConfigRequest req)
 }
 
 /* ---- the consumer's own port: the broker is the client ---- */

@@ -48,10 +48,11 @@ CLYMQ_API int clymq_client_set(clymq_client *client, const char *name, const cha
 CLYMQ_API void clymq_client_free(clymq_client *client);
 
 typedef struct clymq_topic_options {
-    int partitions;          /* made as "0", "1" … ; 0 = none */
-    int replicas;            /* 0 = the server's default */
-    int ack_level;           /* -1, 0 or 1 */
-    const char *config_json; /* {"retention_ms":…, "retention_bytes":…, "segment_bytes":…} or NULL */
+    int partitions; /* made as "0", "1" … ; 0 = none */
+    int replicas;   /* 0 = the server's default */
+    int ack_level;  /* -1, 0 or 1 */
+    const char
+        *config_json; /* {"retention_ms":…, "retention_bytes":…, "segment_bytes":…, "segment_ms":…} or NULL */
 } clymq_topic_options;
 #define CLYMQ_TOPIC_OPTIONS_DEFAULT                                                                          \
     {                                                                                                        \
@@ -61,6 +62,8 @@ typedef struct clymq_topic_options {
 /* These block until answered or request_timeout_ms has passed. */
 CLYMQ_API int clymq_topic_create(clymq_client *client, const char *topic, const clymq_topic_options *options);
 CLYMQ_API int clymq_topic_delete(clymq_client *client, const char *topic);
+/* Changes the options that the JSON object names; a null is the server's default again. The others stay. */
+CLYMQ_API int clymq_topic_set(clymq_client *client, const char *topic, const char *config_json);
 CLYMQ_API int clymq_partition_create(clymq_client *client, const char *topic, const char *partition);
 CLYMQ_API int clymq_partition_set(clymq_client *client, const char *topic, const char *partition,
                                   int ack_level, int replicas);

@@ -21,6 +21,7 @@ static const broker_handler handlers[RPC_METHOD_COUNT] = {
     [RPC_METHOD_DESCRIBE_TOPIC] = handle_describe_topic,
     [RPC_METHOD_DELETE_TOPIC] = handle_delete_topic,
     [RPC_METHOD_DELETE_PART] = handle_delete_part,
+    [RPC_METHOD_SET_TOPIC_CONFIG] = handle_set_topic_config,
 };
 
 void broker_on_call(void *ctx, struct net_call *call)

@@ -26,6 +26,7 @@ void handle_list_topics(struct broker_shard *bs, struct net_call *call);
 void handle_describe_topic(struct broker_shard *bs, struct net_call *call);
 void handle_delete_topic(struct broker_shard *bs, struct net_call *call);
 void handle_delete_part(struct broker_shard *bs, struct net_call *call);
+void handle_set_topic_config(struct broker_shard *bs, struct net_call *call);
 
 /* pull_batch.c: ends waits: of a connection that is gone, or (connection 0) of all, since the broker stops.
  */

@@ -70,8 +70,8 @@ struct cli_command {
 };
 extern const struct cli_command *const cli_commands[]; /* NULL-ended */
 
-extern const struct cli_command cli_topic_create, cli_topic_list, cli_topic_describe, cli_topic_delete,
-    cli_partition_create, cli_partition_set, cli_partition_delete, cli_produce, cli_consume,
+extern const struct cli_command cli_topic_create, cli_topic_set, cli_topic_list, cli_topic_describe,
+    cli_topic_delete, cli_partition_create, cli_partition_set, cli_partition_delete, cli_produce, cli_consume,
     cli_bench_produce, cli_bench_consume, cli_block_dump, cli_fsck;
 
 /* ---- complain.c ---- */

@@ -1,4 +1,4 @@
-/* clymq topic create | list | describe | delete. */
+/* clymq topic create | set | list | describe | delete. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
@@ -8,11 +8,46 @@
 
 struct topic_values {
     struct cli_common common;
-    int64_t partitions, replicas, ack, retention, retention_bytes, segment_bytes;
+    int64_t partitions, replicas, ack, retention, retention_bytes, segment_bytes, segment_age;
     char *config;
     bool yes;
 };
 #define AT(field) offsetof(struct topic_values, field)
+
+/* A topic's options; `zero` says what 0 means. */
+#define OPTION_FLAGS(zero)                                                                                   \
+    {.name = "retention",                                                                                    \
+     .type = OPTION_DURATION_MS,                                                                             \
+     .offset = AT(retention),                                                                                \
+     .fallback = "0",                                                                                        \
+     .min = 0,                                                                                               \
+     .section = "Topic",                                                                                     \
+     .help = "How long messages are kept, such as 7d; " zero},                                               \
+        {.name = "retention_bytes",                                                                          \
+         .type = OPTION_SIZE,                                                                                \
+         .offset = AT(retention_bytes),                                                                      \
+         .fallback = "0",                                                                                    \
+         .min = 0,                                                                                           \
+         .section = "Topic",                                                                                 \
+         .help = "How much each partition keeps, such as 10G; " zero},                                       \
+        {.name = "segment_bytes",                                                                            \
+         .type = OPTION_SIZE,                                                                                \
+         .offset = AT(segment_bytes),                                                                        \
+         .fallback = "0",                                                                                    \
+         .min = 0,                                                                                           \
+         .section = "Topic",                                                                                 \
+         .help = "Size of a log file; " zero},                                                               \
+        {.name = "segment_age",                                                                              \
+         .type = OPTION_DURATION_MS,                                                                         \
+         .offset = AT(segment_age),                                                                          \
+         .fallback = "0",                                                                                    \
+         .min = 0,                                                                                           \
+         .section = "Topic",                                                                                 \
+         .help = "Age at which a log file is closed, such as 1d; " zero},                                    \
+    {                                                                                                        \
+        .name = "config", .type = OPTION_TEXT, .offset = AT(config), .section = "Topic",                     \
+        .placeholder = "JSON", .help = "Options as a JSON object, instead of the four before."               \
+    }
 
 /* ---- create ---- */
 
@@ -42,46 +77,21 @@ static const struct option create_table[] = {
      .placeholder = "-1|1|0",
      .help =
          "When a message counts as stored: -1 on disk at a majority, 1 written by the leader, 0 received."},
-    {.name = "retention",
-     .type = OPTION_DURATION_MS,
-     .offset = AT(retention),
-     .fallback = "0",
-     .min = 0,
-     .section = "Topic",
-     .help = "How long messages are kept, such as 7d; 0 is the server's default."},
-    {.name = "retention_bytes",
-     .type = OPTION_SIZE,
-     .offset = AT(retention_bytes),
-     .fallback = "0",
-     .min = 0,
-     .section = "Topic",
-     .help = "How much each partition keeps, such as 10G; 0 is the server's default."},
-    {.name = "segment_bytes",
-     .type = OPTION_SIZE,
-     .offset = AT(segment_bytes),
-     .fallback = "0",
-     .min = 0,
-     .section = "Topic",
-     .help = "Size of a log file; 0 is the server's default."},
-    {.name = "config",
-     .type = OPTION_TEXT,
-     .offset = AT(config),
-     .section = "Topic",
-     .placeholder = "JSON",
-     .help = "Options as a JSON object, instead of the three before."},
+    OPTION_FLAGS("0 is the server's default."),
     CLI_COMMON_OPTIONS(struct topic_values),
     {0},
 };
 
-/* The topic's options as JSON; empty if there are none. */
-static void create_config(const struct topic_values *values, struct strbuf *config)
+/* The topic's options that were given, as JSON; empty if there are none. */
+static void options_json(const struct topic_values *values, struct strbuf *config)
 {
     const struct {
         const char *name;
         int64_t value;
     } rows[] = {{"retention_ms", values->retention},
                 {"retention_bytes", values->retention_bytes},
-                {"segment_bytes", values->segment_bytes}};
+                {"segment_bytes", values->segment_bytes},
+                {"segment_ms", values->segment_age}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         if (rows[i].value)
             strbuf_printf(config, "%s\"%s\":%" PRId64, config->len ? "," : "{", rows[i].name, rows[i].value);
@@ -103,14 +113,19 @@ static int told(const struct topic_values *values, const char *what, const char 
     return cli_finish_output(CLI_OK);
 }
 
+static int both_given(void)
+{
+    return cli_usage("give --config, or --retention, --retention-bytes, --segment-bytes and --segment-age");
+}
+
 static int create_run(void *values_ptr, int argc, char **argv)
 {
     struct topic_values *values = values_ptr;
     struct strbuf config = {0};
-    create_config(values, &config);
+    options_json(values, &config);
     if (config.len && values->config) {
         strbuf_free(&config);
-        return cli_usage("give --config or --retention, --retention-bytes, --segment-bytes, not both");
+        return both_given();
     }
     clymq_client *client;
     int code = cli_connect(&values->common, &client);
@@ -141,6 +156,52 @@ const struct cli_command cli_topic_create = {
     .arguments_min = 1,
     .arguments_max = 1,
     .run = create_run,
+};
+
+/* ---- set ---- */
+
+static const struct option set_table[] = {
+    OPTION_FLAGS("0 leaves it."),
+    CLI_COMMON_OPTIONS(struct topic_values),
+    {0},
+};
+
+static int set_run(void *values_ptr, int argc, char **argv)
+{
+    struct topic_values *values = values_ptr;
+    struct strbuf config = {0};
+    options_json(values, &config);
+    if ((config.len != 0) == (values->config != NULL)) {
+        bool both = config.len;
+        strbuf_free(&config);
+        return both ? both_given() : cli_usage("name an option to change, such as --retention 7d");
+    }
+    clymq_client *client;
+    int code = cli_connect(&values->common, &client);
+    if (!code) {
+        const char *json = values->config ? values->config : config.data;
+        code = clymq_topic_set(client, argv[0], json) ? cli_failed() : told(values, "changed", argv[0]);
+        clymq_client_free(client);
+    }
+    strbuf_free(&config);
+    return code;
+}
+
+const struct cli_command cli_topic_set = {
+    .name = "topic set",
+    .arguments = "TOPIC",
+    .summary = "Change a topic's options; those not named stay.",
+    .details =
+        "Log files that are closed already stay as long as they are. In --config, null goes back to the\n"
+        "server's default, and -1 means no limit of retention.\n"
+        "Examples:\n"
+        "  clymq topic set orders --retention 7d --segment-bytes 64M\n"
+        "  clymq topic set orders --config '{\"retention_ms\":null}'\n",
+    .table = set_table,
+    .values_size = sizeof(struct topic_values),
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = set_run,
 };
 
 /* ---- list ---- */

@@ -128,6 +128,19 @@ int clymq_topic_delete(clymq_client *client, const char *topic)
     return admin_call(client, &admin, "topic ", topic);
 }
 
+int clymq_topic_set(clymq_client *client, const char *topic, const char *config_json)
+{
+    int error = check_name("topic", topic);
+    if (error)
+        return error;
+    if (!config_json)
+        return api_fail(CLYMQ_EINVAL, "topic %s: config_json must name the options to change", topic);
+    struct rpc_set_topic_config_request request = {.topic = bytes_of_text(topic),
+                                                   .config = bytes_of_text(config_json)};
+    struct admin admin = {.call = {.method = RPC_METHOD_SET_TOPIC_CONFIG, .request = &request}};
+    return admin_call(client, &admin, "topic ", topic);
+}
+
 int clymq_partition_create(clymq_client *client, const char *topic, const char *partition)
 {
     int error = check_name("topic", topic);

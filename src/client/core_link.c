@@ -133,6 +133,7 @@ int core_answer_error(enum rpc_method_id method, const struct net_answer *answer
         NUMBERED(DESCRIBE_TOPIC, describe_topic)
         NUMBERED(DELETE_TOPIC, delete_topic)
         NUMBERED(DELETE_PART, delete_part)
+        NUMBERED(SET_TOPIC_CONFIG, set_topic_config)
 #undef NUMBERED
 #define CREATING(METHOD, name, failure)                                                                      \
     case RPC_METHOD_##METHOD: {                                                                              \

@@ -226,9 +226,9 @@ int codec_read_broker(struct bytes json, struct registry_broker *broker)
     return error;
 }
 
-void codec_config_clear(struct coord_topic_config *config)
+static void config_fill(struct coord_topic_config *config, int64_t value)
 {
-#define X(name, smallest, greatest) config->name = COORD_OPTION_UNSET;
+#define X(name, smallest, greatest) config->name = value;
     COORD_TOPIC_OPTIONS(X)
 #undef X
 }
@@ -238,6 +238,7 @@ static int set_option(struct coord_topic_config *config, const char *key, const 
 {
 #define X(name, smallest, greatest)                                                                          \
     if (strcmp(key, #name) == 0) {                                                                           \
+        config->name = COORD_OPTION_UNSET;                                                                   \
         if (json_is_null(value))                                                                             \
             return 0;                                                                                        \
         if (!json_is_integer(value) || json_integer_value(value) < (smallest) ||                             \
@@ -261,10 +262,12 @@ static int set_option(struct coord_topic_config *config, const char *key, const 
     return CLYMQ_EINVAL;
 }
 
-static int read_options(json_t *object, struct coord_topic_config *ret_config, struct strbuf *why)
+/* Options that the object does not name are `unnamed`. */
+static int read_options(json_t *object, int64_t unnamed, struct coord_topic_config *ret_config,
+                        struct strbuf *why)
 {
     struct coord_topic_config config;
-    codec_config_clear(&config);
+    config_fill(&config, unnamed);
     const char *key;
     json_t *value;
     json_object_foreach(object, key, value)
@@ -277,10 +280,11 @@ static int read_options(json_t *object, struct coord_topic_config *ret_config, s
     return 0;
 }
 
-int codec_read_config(struct bytes json, struct coord_topic_config *ret_config, struct strbuf *why)
+static int read_config(struct bytes json, int64_t unnamed, struct coord_topic_config *ret_config,
+                       struct strbuf *why)
 {
     if (json.len == 0) {
-        codec_config_clear(ret_config);
+        config_fill(ret_config, unnamed);
         return 0;
     }
     if (json.len > CODEC_CONFIG_BYTES_MAX) {
@@ -298,10 +302,29 @@ int codec_read_config(struct bytes json, struct coord_topic_config *ret_config, 
                            "the topic options must be a JSON object such as {\"retention_ms\":86400000}");
         error = CLYMQ_EINVAL;
     } else {
-        error = read_options(object, ret_config, why);
+        error = read_options(object, unnamed, ret_config, why);
     }
     json_decref(object);
     return error;
+}
+
+int codec_read_config(struct bytes json, struct coord_topic_config *ret_config, struct strbuf *why)
+{
+    return read_config(json, COORD_OPTION_UNSET, ret_config, why);
+}
+
+int codec_read_config_change(struct bytes json, struct coord_topic_config *ret_change, struct strbuf *why)
+{
+    return read_config(json, CODEC_OPTION_KEPT, ret_change, why);
+}
+
+void codec_apply_config_change(const struct coord_topic_config *change, struct coord_topic_config *config)
+{
+#define X(name, smallest, greatest)                                                                          \
+    if (change->name != CODEC_OPTION_KEPT)                                                                   \
+        config->name = change->name;
+    COORD_TOPIC_OPTIONS(X)
+#undef X
 }
 
 int codec_read_topic(struct bytes json, struct codec_topic *ret_topic)
@@ -318,7 +341,8 @@ int codec_read_topic(struct bytes json, struct codec_topic *ret_topic)
         error = read_number(object, "next_number", 0, UINT32_MAX, &next_number);
     if (!error) {
         json_t *config = json_object_get(object, "config");
-        error = json_is_object(config) ? read_options(config, &topic.config, &why) : CLYMQ_ECORRUPT;
+        error = json_is_object(config) ? read_options(config, COORD_OPTION_UNSET, &topic.config, &why)
+                                       : CLYMQ_ECORRUPT;
     }
     strbuf_free(&why);
     json_decref(object);

@@ -47,8 +47,11 @@ int codec_read_block(struct bytes json, struct coord_block *ret_block, char **re
 void codec_write_copy(struct strbuf *out, struct uuid disk_id);
 
 /* A topic's options. An empty text and {} mean: none set. CLYMQ_EINVAL with a sentence in why. */
-void codec_config_clear(struct coord_topic_config *config);
 int codec_read_config(struct bytes json, struct coord_topic_config *ret_config, struct strbuf *why);
+/* The same of a change: what the object does not name is CODEC_OPTION_KEPT. */
+#define CODEC_OPTION_KEPT (INT64_MIN + 1)
+int codec_read_config_change(struct bytes json, struct coord_topic_config *ret_change, struct strbuf *why);
+void codec_apply_config_change(const struct coord_topic_config *change, struct coord_topic_config *config);
 void codec_write_config(struct strbuf *out, const struct coord_topic_config *config);
 
 /* Text as a JSON string, quotes included; invalid UTF-8 becomes U+FFFD. */

@@ -150,7 +150,7 @@ void coord_create_partition(struct coord *coord, const char *topic, const char *
  * whether it is still being tried. */
 void coord_set_partition_state(struct coord *coord, const char *topic, const char *partition, int ack,
                                uint32_t replicas, coord_done done, void *ctx);
-/* Replaces the topic's options by those of the JSON object. */
+/* Sets the topic's options that the JSON object names; null: the server's default. The others stay. */
 void coord_set_topic_config(struct coord *coord, const char *topic, struct bytes config, coord_done done,
                             void *ctx);
 /* Marked as deleted first, from which on nobody knows it and nothing brings it back; then the data is removed

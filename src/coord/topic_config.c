@@ -8,7 +8,8 @@
 
 struct topic_config {
     struct topic_op base;
-    struct coord_topic_config config;
+    struct coord_topic_config change;
+    struct coord_topic_config config; /* with the change */
     int bad;
     char bad_text[512];
     bool recorded;
@@ -82,6 +83,8 @@ static void config_begin(struct op *op)
     const struct registry_topic *topic = topic_op_find_topic(&change->base);
     if (!topic)
         return;
+    change->config = topic->config;
+    codec_apply_config_change(&change->change, &change->config);
     op->task.step = config_step;
     struct txn txn = coord_txn(coord);
     struct strbuf value = {0};
@@ -97,7 +100,7 @@ void coord_set_topic_config(struct coord *coord, const char *topic, struct bytes
     if (!change)
         return;
     struct strbuf why = {0};
-    change->bad = codec_read_config(config, &change->config, &why);
+    change->bad = codec_read_config_change(config, &change->change, &why);
     if (change->bad)
         snprintf(change->bad_text, sizeof(change->bad_text), "%s",
                  why.data ? why.data : error_sentence(change->bad));

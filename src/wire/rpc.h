@@ -145,6 +145,9 @@
 #define RPC_DELETE_PART_REQUEST(F, S)                                                                        \
     F(S, STRING, topic, "topic", 1, 0) F(S, STRING, partition, "partition", 2, 0)
 #define RPC_DELETE_PART_RESPONSE(F, S) F(S, I32, error, "error", 1, 0) F(S, STRING, err, "err", 2, 0)
+#define RPC_SET_TOPIC_CONFIG_REQUEST(F, S)                                                                   \
+    F(S, STRING, topic, "topic", 1, 0) F(S, STRING, config, "config", 2, 0) /* as CreateTopic's */
+#define RPC_SET_TOPIC_CONFIG_RESPONSE(F, S) F(S, I32, error, "error", 1, 0) F(S, STRING, err, "err", 2, 0)
 
 /* ---- the consumer's own port: Client_Operations ---- */
 #define RPC_PUB_REQUEST(F, S)                                                                                \
@@ -177,6 +180,7 @@
     M(COORDINATOR, "describeTopic", describe_topic, "DescribeTopic", DESCRIBE_TOPIC)                         \
     M(COORDINATOR, "deleteTopic", delete_topic, "DeleteTopic", DELETE_TOPIC)                                 \
     M(COORDINATOR, "deletePart", delete_part, "DeletePart", DELETE_PART)                                     \
+    M(COORDINATOR, "setTopicConfig", set_topic_config, "SetTopicConfig", SET_TOPIC_CONFIG)                   \
     M(CONSUMER, "pub", pub, "Pub", PUB)                                                                      \
     M(CONSUMER, "pingpong", ping_pong, "PingPong", PING_PONG)
 

@@ -287,6 +287,38 @@ static void test_delete(void **state)
     io_fs_free_names(names, count);
 }
 
+/* What was changed counts for partitions in service, and is described. */
+static void test_set_topic_config(void **state)
+{
+    struct world *world = *state;
+    struct rpc_set_topic_config_request request = {
+        .topic = text("t"), .config = text("{\"retention_bytes\":0,\"segment_ms\":1000}")};
+    struct rpc_describe_topic_request describe = {.topic = text("t")};
+    struct rpc_list_offset_request start = {.topic = text("t"), .partition = text("0"), .timestamp_ms = -2};
+    struct answer answer = coordinator(world, RPC_METHOD_SET_TOPIC_CONFIG, &request);
+
+    assert_int_equal(answer.r.set_topic_config.error, CLYMQ_ETOPIC_UNKNOWN);
+    answer_free(&answer);
+    make_topic(world, "t", 1);
+    push_text(world, "t", "0", "old", -1);
+    answer = coordinator(world, RPC_METHOD_SET_TOPIC_CONFIG, &request);
+    assert_int_equal(answer.r.set_topic_config.error, 0);
+    answer_free(&answer);
+    answer = coordinator(world, RPC_METHOD_DESCRIBE_TOPIC, &describe);
+    assert_true(contains(answer.r.describe_topic.topic, "{\"retention_bytes\":0,\"segment_ms\":1000}"));
+    answer_free(&answer);
+    world_run_for(world, 130000); /* two rounds of retention: one ends the segment, one removes it */
+    call(world, world->broker, RPC_METHOD_LIST_OFFSET, &start, &answer);
+    assert_int_equal(answer.r.list_offset.error, 0);
+    assert_int_equal(answer.r.list_offset.offset, 1);
+    answer_free(&answer);
+    request.config = text("{\"colour\":1}");
+    answer = coordinator(world, RPC_METHOD_SET_TOPIC_CONFIG, &request);
+    assert_int_equal(answer.r.set_topic_config.error, CLYMQ_EINVAL);
+    assert_true(contains(answer.r.set_topic_config.err, "colour"));
+    answer_free(&answer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -294,6 +326,7 @@ int main(void)
         TEST_SHARDS(test_set_partition_state), TEST_SHARDS(test_pushing_over_seals),
         TEST_SHARDS(test_where_to_push),       TEST_SHARDS(test_where_to_pull),
         TEST_SHARDS(test_list_and_describe),   TEST_SHARDS(test_delete),
+        TEST_SHARDS(test_set_topic_config),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,6 +98,7 @@ struct answer {
         struct rpc_describe_topic_response describe_topic;
         struct rpc_delete_topic_response delete_topic;
         struct rpc_delete_part_response delete_part;
+        struct rpc_set_topic_config_response set_topic_config;
     } r;
     enum rpc_method_id method;
     struct buf *message;

@@ -37,7 +37,7 @@ class Arguments(unittest.TestCase):
 
     def test_commands(self):
         self.refused(2, ["Usage"])
-        self.refused(2, ["topic needs one of", "create, list, describe, delete"], "topic")
+        self.refused(2, ["topic needs one of", "create, set, list, describe, delete"], "topic")
         self.refused(2, ['did you mean "topic create"'], "topic", "craete", "t")
         self.refused(2, ['did you mean "consume"'], "consum", "t")
         self.refused(2, ["clymq help"], "frobnicate")
@@ -66,7 +66,7 @@ class Arguments(unittest.TestCase):
         self.refused(2, ["KEY=VALUE"], "produce", "t", "--header")
         self.refused(2, ["--from", "beginning"], "consume", "t", "--from", "yesterday")
         self.refused(2, ["nothing to set"], "partition", "set", "t", "p")
-        self.refused(2, ["not both"], "topic", "create", "t", "--config", "{}", "--retention", "1d")
+        self.refused(2, ["give --config, or"], "topic", "create", "t", "--config", "{}", "--retention", "1d")
         self.refused(2, ["HOST:PORT"], "topic", "list", "--coordinator", "host:port:x")
         self.refused(2, ["HOST:PORT"], "topic", "list", CLYMQ_COORDINATOR=",")
 

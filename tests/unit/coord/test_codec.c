@@ -22,7 +22,7 @@ static struct bytes text(const struct strbuf *json)
 static void test_topic(void **state)
 {
     struct coord_topic_config config;
-    codec_config_clear(&config);
+    assert_int_equal(codec_read_config((struct bytes){0}, &config, NULL), 0);
     config.retention_ms = -1;
     config.segment_bytes = 1 << 20;
     struct strbuf json = {0};

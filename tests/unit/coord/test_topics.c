@@ -270,12 +270,19 @@ static void test_config(void **state)
     assert_int_equal(fake_broker_partition(&h.broker, id, 1)->config.retention_ms, 5000);
     assert_ok(do_set_config(&h, "t", "{\"retention_ms\":7000}", &r));
     assert_int_equal(fake_broker_partition(&h.broker, id, 1)->config.retention_ms, 7000);
+    assert_int_equal(fake_broker_partition(&h.broker, id, 1)->config.segment_ms, 60000); /* not named */
+    assert_ok(do_set_config(&h, "t", "{\"segment_ms\":null,\"segment_bytes\":2097152}", &r));
     assert_true(fake_broker_partition(&h.broker, id, 1)->config.segment_ms == COORD_OPTION_UNSET);
+    assert_int_equal(fake_broker_partition(&h.broker, id, 1)->config.segment_bytes, 2097152);
+    assert_ok(do_set_config(&h, "t", "", &r));
+    assert_error(do_set_config(&h, "none", "{\"segment_ms\":null}", &r), CLYMQ_ETOPIC_UNKNOWN, "none");
     assert_error(do_set_config(&h, "t", "{\"retention_ms\":\"x\"}", &r), CLYMQ_EINVAL, "retention_ms");
     harness_crash(&h);
     fake_broker_restart(&h.broker);
     harness_start(&h);
     assert_int_equal(fake_broker_partition(&h.broker, id, 0)->config.retention_ms, 7000);
+    assert_true(fake_broker_partition(&h.broker, id, 0)->config.segment_ms == COORD_OPTION_UNSET);
+    assert_int_equal(fake_broker_partition(&h.broker, id, 0)->config.segment_bytes, 2097152);
 }
 
 /* A removal that takes long is not waited for to its end, neither by who deletes nor by who creates again. */
