@@ -106,6 +106,12 @@ char *mem_strdup(const char *text)
     return mem_strndup(text, strlen(text));
 }
 
+void mem_keep_freed(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    mallopt(M_TRIM_THRESHOLD, 32 << 20);
+}
+
 uint64_t mem_live_bytes(void)
 {
     int64_t total = 0;

@@ -185,6 +185,7 @@ int main(int argc, char **argv)
 {
     /* A closed pipe shows as an error of writing, which ends the program in order. */
     signal(SIGPIPE, SIG_IGN);
+    mem_keep_freed();
     if (argc < 2) {
         print_overview(stderr);
         return CLI_USAGE;

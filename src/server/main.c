@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "base/mem.h"
 #include "server/server.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -237,6 +238,7 @@ int main(int argc, char **argv)
 
     if (code >= 0)
         return code;
+    mem_keep_freed();
     if (server_options_read(&options, argc, argv, environ, &error) || configure_log(&options, &error)) {
         server_options_free(&options);
         return fail(EXIT_USAGE, &error);
