@@ -2,12 +2,12 @@
 #include "sim/puller.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "sim/caller.h"
+#include "sim/elements.h"
 #include "sim/history.h"
 #include "sim/machine.h"
 #include "sim/value.h"
@@ -36,33 +36,6 @@ struct puller {
     } gap;
 };
 
-/* Returns the bytes written, or -1. */
-static int decode_base64(const char *text, size_t len, uint8_t *out, size_t cap)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    uint32_t bits = 0;
-    unsigned have = 0;
-    size_t count = 0;
-
-    if (len % 4)
-        return -1;
-    while (len && text[len - 1] == '=')
-        len--;
-    for (size_t i = 0; i < len; i++) {
-        const char *digit = strchr(digits, text[i]);
-
-        if (!digit || !text[i] || count == cap)
-            return -1;
-        bits = bits << 6 | (uint32_t)(digit - digits);
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            out[count++] = (uint8_t)(bits >> have);
-        }
-    }
-    return (int)count;
-}
-
 static void wrong(struct puller *puller, const char *what)
 {
     run_violation(puller->run, "I2", "%s, at offset %" PRId64 " of %s/%s: %s", puller->name, puller->asked,
@@ -70,29 +43,25 @@ static void wrong(struct puller *puller, const char *what)
 }
 
 /* One element of the array. Returns its offset, or -1. */
-static int64_t take_element(struct puller *puller, struct track *track, json_t *element)
+static int64_t take_element(struct puller *puller, struct track *track, const struct element *element)
 {
     static uint8_t value[VALUE_SIZE_MAX];
-    json_int_t index = -1, size = -1;
-    const char *topic, *partition, *text;
-    size_t len;
+    const struct slot *slot = puller->read.slot;
 
-    if (json_unpack(element, "{s:I,s:I,s:s,s:s,s:s%}", "index", &index, "size", &size, "topic_name", &topic,
-                    "part_name", &partition, "msg", &text, &len) ||
-        size != 0 || strcmp(topic, puller->read.slot->topic) != 0 ||
-        strcmp(partition, puller->read.slot->partition) != 0) {
+    if (element->size != 0 || strcmp(element->topic, slot->topic) != 0 ||
+        strcmp(element->partition, slot->partition) != 0) {
         wrong(puller, "an element of Msgs is not as it must be");
         return -1;
     }
-    int bytes = decode_base64(text, len, value, sizeof(value));
+    int bytes = elements_decode_base64(element->msg, value, sizeof(value));
     if (bytes < 0) {
         wrong(puller, "msg is not base64");
         return -1;
     }
-    history_saw(puller->run->history, &puller->read, track, puller->name, index,
+    history_saw(puller->run->history, &puller->read, track, puller->name, element->index,
                 bytes_of(value, (size_t)bytes));
     puller->run->result->counts.read++;
-    return index;
+    return element->index;
 }
 
 static void passed(struct puller *puller, struct track *track, int64_t from, int64_t to)
@@ -139,27 +108,32 @@ static void ask_start(struct puller *puller)
     (void)caller_call(&puller->caller, RPC_METHOD_LIST_OFFSET, &request, NULL, TIMEOUT_MS, on_start, puller);
 }
 
-static void take_messages(struct puller *puller, struct track *track, json_t *array,
+static void take_messages(struct puller *puller, struct track *track,
                           const struct rpc_pull_response *response)
 {
     int64_t first = puller->asked - 1, last = puller->asked - 1;
-    size_t count = json_array_size(array);
+    struct elements elements;
+    struct element element;
+    int more = elements_begin(&elements, response->msgs) ? 1 : -1;
 
-    for (size_t i = 0; i < count && !run_is_over(puller->run); i++) {
-        int64_t offset = take_element(puller, track, json_array_get(array, i));
+    while (more == 1 && (more = elements_next(&elements, &element)) == 1) {
+        int64_t offset = take_element(puller, track, &element);
 
         if (run_is_over(puller->run))
             return;
         if (offset <= last && !(track && track->damaged))
             wrong(puller, "offsets do not grow");
         passed(puller, track, last + 1, offset);
-        if (i == 0)
+        if (elements.count == 1)
             first = offset;
         last = offset;
     }
-    if (response->start_index != first || response->end_index != last || response->size != (int8_t)count)
+    if (more < 0)
+        wrong(puller, "Msgs is no JSON array of messages");
+    if (response->start_index != first || response->end_index != last ||
+        response->size != (int8_t)elements.count)
         wrong(puller, "Start_index, End_index or Size do not fit Msgs");
-    if (count && last - first >= SPAN_MAX)
+    if (elements.count && last - first >= SPAN_MAX)
         wrong(puller, "Msgs spans more than 1,000 offsets");
 }
 
@@ -172,15 +146,12 @@ static void on_answer(void *ctx, const struct net_answer *answer)
 
     if (caller_judge(answer) != CALLER_ANSWERED)
         return;
-    json_t *array = json_loadb((const char *)response->msgs.ptr, response->msgs.len, 0, NULL);
-    if (!response->ret || !json_is_array(array))
-        wrong(puller, "Msgs is no JSON array, or Ret false");
+    if (!response->ret)
+        wrong(puller, "Ret is false");
     else
-        take_messages(puller, track == puller->places[read->slot->number].track ? track : NULL, array,
-                      response);
+        take_messages(puller, track == puller->places[read->slot->number].track ? track : NULL, response);
     if (response->end_index >= puller->asked)
         puller->places[read->slot->number].offset = response->end_index + 1;
-    json_decref(array);
 }
 
 static void pull(struct puller *puller)
