@@ -28,12 +28,13 @@ static bool take_raw_string(struct elements *elements, struct bytes *ret_raw)
 {
     if (!take(elements, '"'))
         return false;
-    const char *start = elements->at;
-    while (elements->at < elements->end && *elements->at != '"') {
-        if ((unsigned char)*elements->at < 0x20)
+    const char *start = elements->at, *at = start;
+    while (at < elements->end && *at != '"') {
+        if ((unsigned char)*at < 0x20)
             return false;
-        elements->at += *elements->at == '\\' && elements->end - elements->at > 1 ? 2 : 1;
+        at += *at == '\\' && elements->end - at > 1 ? 2 : 1;
     }
+    elements->at = at;
     if (elements->at >= elements->end)
         return false;
     *ret_raw = bytes_of(start, (size_t)(elements->at - start));
@@ -127,20 +128,21 @@ int elements_next(struct elements *elements, struct element *ret_element)
     return 1;
 }
 
-/* 0–63, or 64. */
-static uint32_t digit_of(uint8_t c)
+/* 1 + the value of each digit; 0: no digit. */
+static const uint8_t *digit_values(void)
 {
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26u;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52u;
-    return c == '+' ? 62 : c == '/' ? 63 : 64;
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static uint8_t values[256];
+
+    if (!values['A'])
+        for (uint8_t i = 0; digits[i]; i++)
+            values[(uint8_t)digits[i]] = i + 1;
+    return values;
 }
 
 int elements_decode_base64(struct bytes text, uint8_t *out, size_t cap)
 {
+    const uint8_t *values = digit_values();
     uint32_t bits = 0;
     unsigned have = 0;
     size_t count = 0, len = text.len;
@@ -150,11 +152,11 @@ int elements_decode_base64(struct bytes text, uint8_t *out, size_t cap)
     for (unsigned padding = 0; padding < 2 && len && text.ptr[len - 1] == '='; padding++)
         len--;
     for (size_t i = 0; i < len; i++) {
-        uint32_t digit = digit_of(text.ptr[i]);
+        uint32_t digit = values[text.ptr[i]];
 
-        if (digit == 64)
+        if (digit == 0)
             return -1;
-        bits = bits << 6 | digit;
+        bits = bits << 6 | (digit - 1);
         have += 6;
         if (have < 8)
             continue;

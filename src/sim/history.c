@@ -305,28 +305,28 @@ struct message *history_saw(struct history *history, const struct history_read *
         return NULL;
     sim_world_trace_add(history->run->world, (uint64_t)offset << 32 ^ number);
     struct message *message = &history->messages[number];
-    const char *text = history_message_text(history, number);
     if (message->state == MESSAGE_REFUSED)
-        run_violation(history->run, "I5", "%s was refused, and %s was served it at offset %" PRId64, text,
-                      who, offset);
+        run_violation(history->run, "I5", "%s was refused, and %s was served it at offset %" PRId64,
+                      history_message_text(history, number), who, offset);
     if (!track || track->damaged)
         return message;
     /* A late copy of an earlier try may come to the next one: nobody knows its message there. */
     if (track->before && message->state == MESSAGE_ACKED && !message->resent &&
         message->ended_ns < track->before->deleting_ns)
         run_violation(history->run, "I2",
-                      "%s belonged to a deleted partition, and %s was served it by the next one", text, who);
+                      "%s belonged to a deleted partition, and %s was served it by the next one",
+                      history_message_text(history, number), who);
     /* What a deleted partition knew of its producers went with it. */
     bool elsewhere = message->seen_track != track && message->resent;
     if (message->once && message->seen_offset >= 0 && !elsewhere &&
         (message->seen_offset != offset || message->seen_track != track))
         run_violation(history->run, "I4",
-                      "%s is stored twice: at offset %" PRId64 " and, as %s saw, at %" PRId64, text,
-                      message->seen_offset, who, offset);
+                      "%s is stored twice: at offset %" PRId64 " and, as %s saw, at %" PRId64,
+                      history_message_text(history, number), message->seen_offset, who, offset);
     if (message->once && message->answered_offset >= 0 && message->answered_offset != offset && !elsewhere)
         run_violation(history->run, "I1",
-                      "%s was acknowledged at offset %" PRId64 ", and %s was served it at %" PRId64, text,
-                      message->answered_offset, who, offset);
+                      "%s was acknowledged at offset %" PRId64 ", and %s was served it at %" PRId64,
+                      history_message_text(history, number), message->answered_offset, who, offset);
     if (message->seen_offset < 0 || (message->seen_track == track && offset < message->seen_offset)) {
         message->seen_offset = offset;
         message->seen_track = track;
