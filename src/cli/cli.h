@@ -72,7 +72,17 @@ extern const struct cli_command *const cli_commands[]; /* NULL-ended */
 
 extern const struct cli_command cli_topic_create, cli_topic_set, cli_topic_list, cli_topic_describe,
     cli_topic_delete, cli_partition_create, cli_partition_set, cli_partition_delete, cli_produce, cli_consume,
-    cli_bench_produce, cli_bench_consume, cli_block_dump, cli_fsck;
+    cli_bench_produce, cli_bench_consume, cli_block_dump, cli_fsck, cli_completion;
+
+/* The command that argv begins with and how many words its name takes, or NULL. */
+const struct cli_command *cli_find_command(int argc, char **argv, int *ret_words);
+
+/* ---- completion.c, manual.c: hidden commands that shells and the build call ---- */
+
+/* What the last of these words may become, one candidate a line; the exit code. */
+int cli_complete(int argc, char **argv);
+/* The table of commands in man(7)'s macros; the exit code. */
+int cli_print_manual(void);
 
 /* ---- complain.c ---- */
 

@@ -7,9 +7,10 @@
 #include "cli/cli.h"
 
 const struct cli_command *const cli_commands[] = {
-    &cli_topic_create,     &cli_topic_set,     &cli_topic_list,       &cli_topic_describe, &cli_topic_delete,
-    &cli_partition_create, &cli_partition_set, &cli_partition_delete, &cli_produce,        &cli_consume,
-    &cli_block_dump,       &cli_fsck,          &cli_bench_produce,    &cli_bench_consume,  NULL,
+    &cli_topic_create,  &cli_topic_set,        &cli_topic_list,    &cli_topic_describe,
+    &cli_topic_delete,  &cli_partition_create, &cli_partition_set, &cli_partition_delete,
+    &cli_produce,       &cli_consume,          &cli_block_dump,    &cli_fsck,
+    &cli_bench_produce, &cli_bench_consume,    &cli_completion,    NULL,
 };
 
 static void print_overview(FILE *out)
@@ -52,7 +53,7 @@ static int match(const struct cli_command *command, int argc, char **argv)
     return words;
 }
 
-static const struct cli_command *find_command(int argc, char **argv, int *ret_words)
+const struct cli_command *cli_find_command(int argc, char **argv, int *ret_words)
 {
     for (const struct cli_command *const *at = cli_commands; *at; at++) {
         int words = match(*at, argc, argv);
@@ -107,7 +108,7 @@ static int run_help(int argc, char **argv)
         print_overview(stdout);
         return cli_finish_output(CLI_OK);
     }
-    const struct cli_command *command = find_command(argc, argv, &words);
+    const struct cli_command *command = cli_find_command(argc, argv, &words);
     return command ? print_command_help(command) : unknown_command(argc, argv);
 }
 
@@ -198,11 +199,15 @@ int main(int argc, char **argv)
         return run_help(0, NULL);
     if (strcmp(argv[1], "help") == 0)
         return run_help(argc - 2, argv + 2);
+    if (strcmp(argv[1], "__complete") == 0)
+        return cli_complete(argc - 2, argv + 2);
+    if (strcmp(argv[1], "__manual") == 0)
+        return cli_print_manual();
     int flags = leading_flags(argc, argv), words;
     if (flags < 0)
         return cli_usage("only --coordinator, --timeout and --json may stand before the command, and a "
                          "command must follow (`clymq help` lists them)");
-    const struct cli_command *command = find_command(argc - 1 - flags, argv + 1 + flags, &words);
+    const struct cli_command *command = cli_find_command(argc - 1 - flags, argv + 1 + flags, &words);
     if (!command)
         return unknown_command(argc - 1 - flags, argv + 1 + flags);
     /* As if they stood behind it. */

@@ -1,6 +1,7 @@
 """What clymq says to wrong commands, flags and values: the exit code, and a sentence that helps. No server is needed."""
 
 import os
+import re
 import subprocess
 import unittest
 
@@ -69,6 +70,55 @@ class Arguments(unittest.TestCase):
         self.refused(2, ["give --config, or"], "topic", "create", "t", "--config", "{}", "--retention", "1d")
         self.refused(2, ["HOST:PORT"], "topic", "list", "--coordinator", "host:port:x")
         self.refused(2, ["HOST:PORT"], "topic", "list", CLYMQ_COORDINATOR=",")
+
+    def test_completion_of_words(self):
+        def offered(*words):
+            done = run("__complete", *words)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            return done.stdout.split()
+
+        self.assertEqual(offered(""), ["topic", "partition", "produce", "consume", "block", "fsck", "bench", "completion", "help"])
+        self.assertEqual(offered("p"), ["partition", "produce"])
+        self.assertEqual(offered(), offered(""))
+        self.assertLess({"create", "list", "describe", "delete"}, set(offered("topic", "")))
+        self.assertEqual(offered("topic", "de"), ["describe", "delete"])
+        self.assertEqual(offered("topic", "create", "t", "--re"),
+                         ["--replicas", "--retention", "--retention-bytes"])
+        self.assertEqual(offered("produce", "t", "--compression", ""), ["none", "gzip", "snappy", "lz4", "zstd"])
+        self.assertEqual(offered("produce", "t", "--compression", "z"), ["zstd"])
+        self.assertEqual(offered("produce", "t", "--compression", "=", "z"), ["zstd"])
+        self.assertEqual(offered("produce", "t", "--compression", "="), offered("produce", "t", "--compression", ""))
+        self.assertEqual(offered("produce", "t", "--file", ""), [":files"])
+        self.assertEqual(offered("produce", "t", "--rate", ""), [])
+        self.assertEqual(offered("partition", "set", "t", "p", "--ack", ""), ["unchanged", "-1", "1", "0"])
+        self.assertEqual(offered("consume", ""), [":topics"])
+        self.assertEqual(offered("consume", "--json", "--count", "5", "o"), [":topics"])
+        self.assertIn("--from", offered("consume", "orders", ""))
+        self.assertEqual(offered("topic", "create", "--js"), ["--json"])
+        self.assertEqual(offered("fsck", ""), [":files"])
+        self.assertEqual(offered("completion", ""), ["bash", "zsh", "fish"])
+        self.assertEqual(offered("help", "to"), ["topic"])
+        self.assertEqual(offered("help", "topic", "c"), ["create"])
+        self.assertEqual(offered("nothing", "of", "that"), [])
+        self.assertEqual(offered("x" * 5000, "--" + "y" * 5000, ""), [])
+        self.assertEqual(offered("produce", "--" + "y" * 5000, "--f"), ["--file"])
+
+    def test_completion_scripts(self):
+        for shell in ("bash", "zsh", "fish"):
+            done = run("completion", shell)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn("clymq __complete", done.stdout)
+        self.refused(2, ["bash, zsh, fish"], "completion", "tcsh")
+
+    def test_manual_has_every_command_and_flag(self):
+        done = run("__manual")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        page = done.stdout.replace("\\", "")
+        names = [line.split("  ")[1] for line in run("help").stdout.split("Commands:\n")[1].split("\n\n")[0].splitlines()]
+        for name in names:
+            self.assertIn(f"\n.SS clymq {name} ", page)
+            for flag in re.findall(r"^  --(?:\[no-\])?([a-z-]+)", run("help", *name.split()).stdout, re.MULTILINE):
+                self.assertRegex(page, rf"\nfB--(\[no-\])?{flag}fR")
 
     def test_names(self):
         self.refused(1, ["invalid name"], "topic", "create", "a/b")
