@@ -20,7 +20,8 @@ static int add(struct broker_metrics *metrics, struct metric **ret_metric, enum 
 static int add_latencies(struct broker_metrics *metrics)
 {
     static const char name[] = "clymq_request_duration_us",
-                      help[] = "Time from a request's arrival to its answer";
+                      help[] = "Microseconds from a request's arrival to its answer, by method, and by ack "
+                               "for push; waiting pulls count as long as they waited";
     static const char *const acks[] = {"-1", "0", "1"};
     char labels[64];
     int error;
@@ -53,14 +54,16 @@ int broker_metrics_init(struct broker_metrics *metrics, struct metrics *registry
     ADD(push_bytes, METRIC_COUNTER, "clymq_push_bytes_total",
         "Bytes of messages and batches stored by pushes");
     ADD(pulls, METRIC_COUNTER, "clymq_pulls_total", "pull and pullBatch requests answered");
-    ADD(pull_messages, METRIC_COUNTER, "clymq_pull_messages_total", "Messages given by pull");
+    ADD(pull_messages, METRIC_COUNTER, "clymq_pull_messages_total",
+        "Messages given by pull (pullBatch gives stored batches without counting what is in them)");
     ADD(pull_bytes, METRIC_COUNTER, "clymq_pull_bytes_total", "Bytes of messages and batches given by pulls");
     ADD(partitions, METRIC_GAUGE, "clymq_partitions", "Partitions in service");
     ADD(failed_partitions, METRIC_GAUGE, "clymq_failed_partitions",
         "Partitions that take no pushes because of an error");
-    ADD(log_bytes, METRIC_GAUGE, "clymq_log_bytes", "Bytes of all logs");
+    ADD(log_bytes, METRIC_GAUGE, "clymq_log_bytes", "Size of all logs in bytes");
     ADD(disk_full, METRIC_GAUGE, "clymq_disk_full", "1 while pushes wait for disk space");
-    ADD(recovered_bytes, METRIC_COUNTER, "clymq_recovered_bytes_total", "Bytes of logs read by recovery");
+    ADD(recovered_bytes, METRIC_COUNTER, "clymq_recovered_bytes_total",
+        "Bytes of logs that the start had to read");
 #undef ADD
     return error ? error : add_latencies(metrics);
 }

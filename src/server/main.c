@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "server/notify.h"
 #include "server/server.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -61,6 +62,20 @@ static void print_nothing(const struct option *table, struct strbuf *text)
 {
 }
 
+/* What tools/ and the build make documents from. */
+static const struct {
+    const char *flag;
+    void (*fill)(const struct option *table, struct strbuf *text);
+    const char *head;
+} prints[] = {
+    {"--print-options-reference", options_print_reference, ""},
+    {"--print-options-manual", options_print_manual_flags, ""},
+    {"--print-config-manual", options_print_manual_file, ""},
+    {"--print-config-example", options_print_example,
+     "# Options of clymqd: clymqd --config FILE. Each line below says what holds without it; see "
+     "clymq.conf(5).\n\n"},
+};
+
 /* -1: none of these was asked for. */
 static int print_information(const struct command_line *line)
 {
@@ -75,8 +90,9 @@ static int print_information(const struct command_line *line)
                          "--print-options-reference\n\n");
         if (strcmp(flag, "--version") == 0)
             return print(print_nothing, "clymqd " CLYMQ_VERSION "\n");
-        if (strcmp(flag, "--print-options-reference") == 0)
-            return print(options_print_reference, "");
+        for (unsigned n = 0; n < sizeof(prints) / sizeof(*prints); n++)
+            if (strcmp(flag, prints[n].flag) == 0)
+                return print(prints[n].fill, prints[n].head);
     }
     return -1;
 }
@@ -192,8 +208,10 @@ static int run(struct waiting *waiting)
         return fail(EXIT_FAILED, &error);
     }
     print_serving(waiting->server);
+    notify_manager("READY=1");
     log_info("serving");
     wait_for(waiting, false);
+    notify_manager("STOPPING=1");
     log_info("stopping");
     code = stop(waiting);
     return code;

@@ -305,6 +305,19 @@ static int read_file(struct server_options *options, const char *path, struct st
     return result;
 }
 
+/* An empty text is no text, so that "broker_id =" in a file says what the example of it says. */
+static void drop_empty_texts(struct server_options *options)
+{
+    for (const struct option *option = server_option_table; option->name; option++) {
+        char **text = (char **)((char *)options + option->offset);
+
+        if (option->type == OPTION_TEXT && !option->fallback && *text && !**text) {
+            mem_free(*text);
+            *text = NULL;
+        }
+    }
+}
+
 int server_options_read(struct server_options *options, int argc, char *const *argv, char *const *environment,
                         struct strbuf *error)
 {
@@ -326,6 +339,7 @@ int server_options_read(struct server_options *options, int argc, char *const *a
             options_parse_environment(server_option_table, options, environment, foreign_variables, error);
     if (!result)
         result = read_flags(options, argc, argv, error);
+    drop_empty_texts(options);
     server_options_free(&scratch);
     if (!result)
         result = check(options, error);

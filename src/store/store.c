@@ -51,8 +51,9 @@ static void register_metrics(struct store *store, struct metrics *metrics)
                                             labels, "Passes of group commit.");
     store->metric_synced_files = metrics_register(metrics, METRIC_COUNTER, "clymq_store_syncs_total", labels,
                                                   "Files and folders synced by group commit.");
-    store->metric_pass_ns = metrics_register(metrics, METRIC_HISTOGRAM, "clymq_store_commit_pass_nanoseconds",
-                                             labels, "Time from the beginning to the end of a pass.");
+    store->metric_pass_ns =
+        metrics_register(metrics, METRIC_HISTOGRAM, "clymq_store_commit_pass_nanoseconds", labels,
+                         "Nanoseconds that a pass of group commit took; the disk's fsync time shows here.");
 }
 
 static void probe_space(struct io_timer *timer);

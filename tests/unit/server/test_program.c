@@ -163,10 +163,17 @@ static void test_refusals(void **state)
 
 static void test_information(void **state)
 {
-    static const char *const flags[] = {"--help", "--version", "--print-options-reference"};
-    static const char *const parts[] = {"usage: clymqd", "clymqd 0.", "push_wait_ms"};
+    static const char *const flags[] = {"--help",
+                                        "--version",
+                                        "--print-options-reference",
+                                        "--print-options-manual",
+                                        "--print-config-manual",
+                                        "--print-config-example"};
+    static const char *const parts[] = {"usage: clymqd",      "clymqd 0.",
+                                        "| `push_wait_ms`",   "push\\-wait\\-ms\\fR",
+                                        "push_wait_ms\\fR =", "\n#push_wait_ms = 30s\n"};
 
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < sizeof(flags) / sizeof(*flags); i++) {
         struct run run;
         char text[65536];
         size_t used = 0;
