@@ -3,6 +3,7 @@
 option(CLYMQ_WERROR "Treat warnings as errors (CI only)" OFF)
 set(CLYMQ_SANITIZE "" CACHE STRING "Sanitizers for every target: address,undefined | thread | empty")
 option(CLYMQ_FUZZ "Build the libFuzzer targets (needs clang)" OFF)
+option(CLYMQ_TESTS "Build tests, benchmarks and examples" ON)
 option(CLYMQ_COVERAGE "Instrument for coverage" OFF)
 
 # Asserts state invariants and stay on in every build, so no configuration defines NDEBUG.

@@ -1,5 +1,5 @@
 # libclymq as others link it, and what `cmake --install` puts where: the shared library, the static one, the header, the
-# pkg-config file, the CMake package, and the programs.
+# pkg-config file, the CMake package, the programs, their documents and the systemd unit.
 
 # The shared library holds everything of ours that it needs; only clymq_… is visible (visibility attributes in the header, and
 # a version script for the archives' sake).
@@ -45,14 +45,38 @@ configure_package_config_file(${CMAKE_SOURCE_DIR}/cmake/clymqConfig.cmake.in ${C
                               INSTALL_DESTINATION ${clymq_package} PATH_VARS CMAKE_INSTALL_INCLUDEDIR CMAKE_INSTALL_LIBDIR)
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/clymqConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 
-install(TARGETS libclymq EXPORT clymqTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(EXPORT clymqTargets NAMESPACE clymq:: DESTINATION ${clymq_package})
-install(FILES ${CMAKE_BINARY_DIR}/clymqConfig.cmake ${CMAKE_BINARY_DIR}/clymqConfigVersion.cmake DESTINATION ${clymq_package})
-install(FILES ${clymq_archive} DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES ${CMAKE_SOURCE_DIR}/include/clymq.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(FILES ${CMAKE_BINARY_DIR}/clymq.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
-foreach(program clymq clymqd clymq-sim)
-  if(TARGET ${program})
-    install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-  endif()
-endforeach()
+# Components as the packages are: library (to run), development, server with all programs.
+install(TARGETS libclymq EXPORT clymqTargets
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library NAMELINK_COMPONENT development)
+install(EXPORT clymqTargets NAMESPACE clymq:: DESTINATION ${clymq_package} COMPONENT development)
+install(FILES ${CMAKE_BINARY_DIR}/clymqConfig.cmake ${CMAKE_BINARY_DIR}/clymqConfigVersion.cmake
+        DESTINATION ${clymq_package} COMPONENT development)
+install(FILES ${clymq_archive} DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
+install(FILES ${CMAKE_SOURCE_DIR}/include/clymq.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
+install(FILES ${CMAKE_BINARY_DIR}/clymq.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
+install(TARGETS clymq clymqd clymq-sim RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT server)
+
+if(TARGET clymq_documents)
+  foreach(page ${clymq_pages})
+    string(REGEX MATCH "[0-9]$" section ${page})
+    set(component server)
+    if(section EQUAL 3)
+      set(component development)
+    endif()
+    install(FILES ${clymq_documents}/${page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section} COMPONENT ${component})
+  endforeach()
+  install(FILES ${clymq_documents}/clymq.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME clymq
+          COMPONENT server)
+  install(FILES ${clymq_documents}/clymq.zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions RENAME _clymq
+          COMPONENT server)
+  install(FILES ${clymq_documents}/clymq.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT server)
+  install(FILES ${clymq_documents}/clymq.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT server)
+endif()
+install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${CMAKE_SOURCE_DIR}/NOTICE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT server)
+install(FILES ${CMAKE_SOURCE_DIR}/idl/clymq.thrift DESTINATION ${CMAKE_INSTALL_DATADIR}/clymq COMPONENT development)
+install(FILES ${CMAKE_SOURCE_DIR}/packaging/clymq.sysusers DESTINATION lib/sysusers.d RENAME clymq.conf COMPONENT server)
+# The unit names the program's place, which `cmake --install --prefix` may change.
+install(CODE "
+  set(BINDIR \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}\")
+  configure_file(\"${CMAKE_SOURCE_DIR}/packaging/clymqd.service.in\"
+                 \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/lib/systemd/system/clymqd.service\" @ONLY)" COMPONENT server)
