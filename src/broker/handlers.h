@@ -29,7 +29,7 @@ void handle_delete_part(struct broker_shard *bs, struct net_call *call);
 void handle_set_topic_config(struct broker_shard *bs, struct net_call *call);
 
 /* pull_batch.c: ends waits: of a connection that is gone, or (connection 0) of all, since the broker stops.
- */
+ * error 0: they are answered with what is there. */
 void pull_batch_end_waits(struct broker_shard *bs, uint64_t connection, int error);
 
 #endif

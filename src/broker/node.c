@@ -256,6 +256,14 @@ static void on_role_lost(void *ctx, int error, const char *sentence)
 
 /* ---- ports and metadata ---- */
 
+static void on_conn_input_end(void *ctx, struct shard *shard, uint64_t connection)
+{
+    struct broker_node *node = ctx;
+
+    if (!broker_is_dead(node))
+        pull_batch_end_waits(broker_shard_of(node, shard), connection, 0);
+}
+
 static void on_conn_closed(void *ctx, struct shard *shard, uint64_t connection)
 {
     struct broker_node *node = ctx;
@@ -287,6 +295,7 @@ static int start_server(struct broker_node *node, const char *name, unsigned ser
         .services = services,
         .limits = node->config.limits,
         .on_call = broker_on_call,
+        .on_conn_input_end = on_conn_input_end,
         .on_conn_closed = on_conn_closed,
         .ctx = node,
     };

@@ -1,5 +1,6 @@
 /* pullBatch: record batches as stored, sent from the file without copying. It may wait for data; a wait ends
- * with data, at its time, with its connection, or when the broker stops. */
+ * with data, at its time, with its connection (also when its client only sends no more), or when the broker
+ * stops. */
 #include "base/error.h"
 #include "broker/handlers.h"
 #include "broker/request.h"
@@ -107,8 +108,13 @@ static void cancel_on_owner(struct pull_batch_request *pull)
 {
     if (!pull->pulling)
         return;
-    pull->pulling = false;
     partition_pull_cancel(&pull->pull);
+    if (!pull->cancel_error) { /* as if its time were over */
+        pull->pull.wait_ms = 0;
+        partition_pull(pull->pull.partition, &pull->pull);
+        return;
+    }
+    pull->pulling = false;
     pull->base.error = pull->cancel_error;
     request_return(&pull->base);
 }

@@ -132,13 +132,47 @@ static void slot_except(struct net_slot *slot, struct bytes method, enum thrift_
         slot_answer(slot, &encoded, NULL);
 }
 
+/* The connection's last answer: nothing more is read from it. */
+static int answer_last(struct net_conn *conn, enum net_close_reason reason, const struct thrift_form *form,
+                       const struct thrift_message *header, const char *text)
+{
+    conn->state = NET_CONN_FINISHING;
+    conn->finish_reason = reason;
+    if (header->kind != THRIFT_CALL)
+        return 0;
+    struct net_slot *slot = slot_new(conn, NULL, form, header);
+    if (!slot)
+        return CLYMQ_ENOMEM;
+    slot->call.method = NULL;
+    slot_except(slot, header->method, THRIFT_PROTOCOL_ERROR, text);
+    return 0;
+}
+
+/* A malformed message of a known form whose header cannot be read: the answer has no method's name, and its
+ * sequence id is TTHeader's or 0. */
+static int reject_unread(struct net_conn *conn, const struct thrift_form *form)
+{
+    struct thrift_message header = {
+        .kind = THRIFT_CALL, .method = BYTES_LITERAL(""), .sequence = form->ttheader_sequence};
+    return answer_last(conn, NET_CLOSE_PROTOCOL, form, &header,
+                       "malformed message: its header is unreadable");
+}
+
 bool net_call_receive(struct net_conn *conn, struct net_message *message)
 {
     const struct thrift_extent *extent = &message->extent;
     struct thrift_message header;
     int error = thrift_read_message(extent->form.protocol,
                                     bytes_of(message->buf->data + extent->body, extent->body_len), &header);
-    if (error || (header.kind != THRIFT_CALL && header.kind != THRIFT_ONEWAY)) {
+    if (error) {
+        struct thrift_form form = extent->form;
+        buf_unref(message->buf);
+        error = reject_unread(conn, &form);
+        if (error)
+            net_conn_close(conn, NET_CLOSE_NO_MEMORY);
+        return !error;
+    }
+    if (header.kind != THRIFT_CALL && header.kind != THRIFT_ONEWAY) {
         buf_unref(message->buf);
         net_conn_close(conn, NET_CLOSE_PROTOCOL);
         return false;
@@ -172,22 +206,28 @@ int net_call_refuse(struct net_conn *conn, struct bytes start)
     int error = net_input_peek(start, &form, &header);
     if (error)
         return error;
-    conn->state = NET_CONN_FINISHING;
-    conn->finish_reason = NET_CLOSE_TOO_BIG;
-    if (header.kind != THRIFT_CALL)
-        return 0;
-    struct net_slot *slot = slot_new(conn, NULL, &form, &header);
-    if (!slot)
-        return CLYMQ_ENOMEM;
-    slot->call.method = NULL;
     char text[TEXT_BYTES];
     snprintf(text, sizeof(text),
              "the message is larger than the limit of %lld bytes (max_message_bytes): send less at once or "
-             "raise the "
-             "limit on the server",
+             "raise the limit on the server",
              (long long)conn->server->config.limits.max_message_bytes);
-    slot_except(slot, header.method, THRIFT_PROTOCOL_ERROR, text);
-    return 0;
+    return answer_last(conn, NET_CLOSE_TOO_BIG, &form, &header, text);
+}
+
+int net_call_reject(struct net_conn *conn, struct bytes start)
+{
+    struct thrift_form form = {0};
+    struct thrift_message header;
+    if (net_input_peek(start, &form, &header) == 0) {
+        if (header.kind != THRIFT_CALL && header.kind != THRIFT_ONEWAY)
+            return CLYMQ_EPROTO;
+        return answer_last(conn, NET_CLOSE_PROTOCOL, &form, &header,
+                           "malformed message: its arguments are unreadable");
+    }
+    if (!net_input_peek_ttheader(start, &form.ttheader_sequence))
+        return CLYMQ_EPROTO;
+    form.envelope = THRIFT_TTHEADER;
+    return reject_unread(conn, &form);
 }
 
 uint64_t net_call_conn_id(const struct net_call *call)

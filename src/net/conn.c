@@ -83,12 +83,19 @@ static void drop_input(struct net_conn *conn)
     net_limits_hold(conn);
 }
 
-/* Answers that will not be sent; unanswered calls stay. */
+/* Answers that will not be sent; unanswered calls stay. Giving back a payload may end other calls of the
+ * connection, so all are taken out before the first is ended. */
 static void drop_answers(struct net_conn *conn)
 {
+    struct list dropped;
+    list_init(&dropped);
     LIST_FOR_EACH_SAFE(item, &conn->slots)
-        if (net_slot_of(item)->call.answer)
-            net_slot_end(net_slot_of(item));
+        if (net_slot_of(item)->call.answer) {
+            list_remove(item);
+            list_push_back(&dropped, item);
+        }
+    while (!list_empty(&dropped))
+        net_slot_end(net_slot_of(dropped.next));
 }
 
 void net_conn_close(struct net_conn *conn, enum net_close_reason reason)
@@ -161,18 +168,25 @@ static int keep(struct net_conn *conn, struct bytes span)
     return 0;
 }
 
+/* The first bytes of the message that input and span begin with, at most REFUSAL_BYTES. */
+static size_t collect_start(const struct net_conn *conn, struct bytes span, uint8_t *out)
+{
+    const struct buf *partial = conn->input.partial;
+    size_t len = partial ? (partial->len < REFUSAL_BYTES ? partial->len : REFUSAL_BYTES) : 0;
+    if (len)
+        memcpy(out, partial->data, len);
+    size_t more = span.len < REFUSAL_BYTES - len ? span.len : REFUSAL_BYTES - len;
+    memcpy(out + len, span.ptr, more);
+    return len + more;
+}
+
 /* The message is too big. Answers it as soon as its header is there; until then its start is collected in
  * input. */
 static void refuse(struct net_conn *conn, struct bytes span)
 {
     uint8_t start[REFUSAL_BYTES];
     struct buf *partial = conn->input.partial;
-    size_t len = partial ? (partial->len < sizeof(start) ? partial->len : sizeof(start)) : 0;
-    if (len)
-        memcpy(start, partial->data, len);
-    size_t more = span.len < sizeof(start) - len ? span.len : sizeof(start) - len;
-    memcpy(start + len, span.ptr, more);
-    len += more;
+    size_t len = collect_start(conn, span, start);
     if (!conn->oversized)
         conn->refused_left =
             (int64_t)net_input_declared(bytes_of(start, len)) - (partial ? (int64_t)partial->len : 0);
@@ -192,6 +206,19 @@ static void refuse(struct net_conn *conn, struct bytes span)
     } else if (error) {
         net_conn_close(conn, error == CLYMQ_ENOMEM ? NET_CLOSE_NO_MEMORY : NET_CLOSE_TOO_BIG);
     }
+}
+
+/* The message is malformed. Answers it where enough of it can be read for that; nothing more is taken from
+ * conn, since where the next message begins is not known. */
+static void reject(struct net_conn *conn, struct bytes span)
+{
+    uint8_t start[REFUSAL_BYTES];
+    size_t len = collect_start(conn, span, start);
+    net_input_clear(&conn->input);
+    conn->refused_left = INT32_MAX;
+    int error = net_call_reject(conn, bytes_of(start, len));
+    if (error)
+        net_conn_close(conn, error == CLYMQ_ENOMEM ? NET_CLOSE_NO_MEMORY : NET_CLOSE_PROTOCOL);
 }
 
 /* Hands over the messages in span until none is complete or a limit is reached. */
@@ -218,8 +245,12 @@ static void take_messages(struct net_conn *conn, struct bytes span)
             refuse(conn, span);
             break;
         }
+        if (error == CLYMQ_EPROTO) {
+            reject(conn, span);
+            break;
+        }
         if (error) {
-            net_conn_close(conn, error == CLYMQ_ENOMEM ? NET_CLOSE_NO_MEMORY : NET_CLOSE_PROTOCOL);
+            net_conn_close(conn, NET_CLOSE_NO_MEMORY);
             break;
         }
         if (conn->part->large == conn)
@@ -227,6 +258,23 @@ static void take_messages(struct net_conn *conn, struct bytes span)
         conn->begun_ns = 0; /* the next message's time begins when it begins */
         net_call_receive(conn, &message);
     }
+}
+
+/* The client sends no more. It may well go on reading (shutdown(2) of one direction), and whether it does
+ * cannot be told: what it asked for is answered before the connection ends. */
+static void hear_end(struct net_conn *conn)
+{
+    if (conn->calls == 0) {
+        net_conn_close(conn, NET_CLOSE_PEER);
+        return;
+    }
+    conn->state = NET_CONN_FINISHING;
+    conn->finish_reason = NET_CLOSE_PEER;
+    drop_input(conn);
+    net_limits_receiving(conn, 0);
+    const struct net_server_config *config = &conn->server->config;
+    if (config->on_conn_input_end)
+        config->on_conn_input_end(config->ctx, conn->part->shard, conn->id);
 }
 
 static void read_round(struct net_conn *conn)
@@ -246,10 +294,12 @@ static void read_round(struct net_conn *conn)
                                        conn->input.frugal ? PRESSED_BYTES : NET_SCRATCH_BYTES, &span, &full);
         if (count == CLYMQ_EAGAIN)
             break;
-        if (count <= 0) {
-            net_conn_close(conn, count == 0              ? NET_CLOSE_PEER
-                                 : count == CLYMQ_ENOMEM ? NET_CLOSE_NO_MEMORY
-                                                         : NET_CLOSE_ERROR);
+        if (count == 0) {
+            hear_end(conn);
+            break;
+        }
+        if (count < 0) {
+            net_conn_close(conn, count == CLYMQ_ENOMEM ? NET_CLOSE_NO_MEMORY : NET_CLOSE_ERROR);
             return;
         }
         round += (size_t)count;

@@ -23,7 +23,7 @@ enum net_close_reason {
     NET_CLOSE_IDLE,
     NET_CLOSE_RECEIVE_TIMEOUT,
     NET_CLOSE_SEND_TIMEOUT,
-    NET_CLOSE_PROTOCOL, /* bytes that are no message */
+    NET_CLOSE_PROTOCOL, /* bytes that are no message, or a malformed one */
     NET_CLOSE_TOO_BIG,
     NET_CLOSE_NO_MEMORY,
     NET_CLOSE_ADDRESS_LIMIT,
@@ -52,7 +52,7 @@ struct net_slot {
 enum net_conn_state {
     NET_CONN_ARRIVING, /* until its address is admitted; shard 0 has it */
     NET_CONN_OPEN,
-    NET_CONN_FINISHING, /* takes no more messages; its answers are still sent */
+    NET_CONN_FINISHING, /* takes no more messages; its answers are still made and sent */
     NET_CONN_LINGERING, /* all is sent; input is discarded for a while, so that closing does not reset what
                            was sent */
     NET_CONN_CLOSED,
@@ -182,9 +182,12 @@ void net_conn_free(struct net_conn *conn);
 /* call.c */
 /* Makes calls of a message, which it takes over. false: conn was closed. */
 bool net_call_receive(struct net_conn *conn, struct net_message *message);
-/* Answers a message of which only the start is there; nothing more is read from conn. CLYMQ_EAGAIN: start is
- * too short. */
+/* Answers a message that is too big, of which only the start is there; nothing more is read from conn.
+ * CLYMQ_EAGAIN: start is too short. */
 int net_call_refuse(struct net_conn *conn, struct bytes start);
+/* Answers a malformed one, likewise; as far as it can be told whose answer that is. CLYMQ_EPROTO: it cannot.
+ */
+int net_call_reject(struct net_conn *conn, struct bytes start);
 /* Frees a slot with all it holds, after its answer is sent or when it never will be. */
 void net_slot_end(struct net_slot *slot);
 static inline struct net_slot *net_slot_of(struct list *link)

@@ -196,6 +196,25 @@ int net_input_take(struct net_input *input, struct bytes *span, size_t max_size,
     }
 }
 
+static bool is_ttheader(struct bytes start)
+{
+    return start.len >= 8 && start.ptr[0] < 0x80 && start.ptr[4] == 0x10 && start.ptr[5] == 0x00;
+}
+
+static int32_t ttheader_sequence(struct bytes start)
+{
+    return (int32_t)((uint32_t)start.ptr[8] << 24 | (uint32_t)start.ptr[9] << 16 |
+                     (uint32_t)start.ptr[10] << 8 | start.ptr[11]);
+}
+
+bool net_input_peek_ttheader(struct bytes start, int32_t *ret_sequence)
+{
+    if (!is_ttheader(start) || start.len < HEADER_BYTES)
+        return false;
+    *ret_sequence = ttheader_sequence(start);
+    return true;
+}
+
 int net_input_peek(struct bytes start, struct thrift_form *ret_form, struct thrift_message *ret_message)
 {
     if (start.len < 8)
@@ -207,7 +226,7 @@ int net_input_peek(struct bytes start, struct thrift_form *ret_form, struct thri
     } else if (start.ptr[4] == 0x80 || start.ptr[4] == 0x82) {
         form.envelope = THRIFT_FRAMED;
         body = bytes_of(start.ptr + 4, start.len - 4);
-    } else if (start.ptr[4] == 0x10 && start.ptr[5] == 0x00) {
+    } else if (is_ttheader(start)) {
         /* CloudWeGo, "TTHeader": length 4, magic 2, flags 2, sequence 4, header size in words 2, header,
          * payload. */
         if (start.len < HEADER_BYTES)
@@ -216,8 +235,7 @@ int net_input_peek(struct bytes start, struct thrift_form *ret_form, struct thri
         if (start.len < header + 8)
             return CLYMQ_EAGAIN;
         form.envelope = THRIFT_TTHEADER;
-        form.ttheader_sequence = (int32_t)((uint32_t)start.ptr[8] << 24 | (uint32_t)start.ptr[9] << 16 |
-                                           (uint32_t)start.ptr[10] << 8 | start.ptr[11]);
+        form.ttheader_sequence = ttheader_sequence(start);
         body = bytes_of(start.ptr + header, start.len - header);
         if (body.ptr[0] != 0x80 && body.ptr[0] != 0x82) {
             form.envelope = THRIFT_TTHEADER_FRAMED;

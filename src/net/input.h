@@ -60,7 +60,8 @@ int net_input_take(struct net_input *input, struct bytes *span, size_t max_size,
  * form and message (views into start; args is not meaningful), CLYMQ_EAGAIN: more bytes are needed,
  * CLYMQ_EPROTO. */
 int net_input_peek(struct bytes start, struct thrift_form *ret_form, struct thrift_message *ret_message);
-
+/* Whether it is in TTHeader, whatever its payload is: then its sequence id. */
+bool net_input_peek_ttheader(struct bytes start, int32_t *ret_sequence);
 /* The size that a message's first 4 bytes declare; for an unframed one, which declares none, INT32_MAX. */
 size_t net_input_declared(struct bytes start);
 

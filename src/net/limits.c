@@ -236,7 +236,8 @@ void net_limits_tick(struct net_part *part)
         struct net_conn *conn = CONTAINER_OF(part->conns.next, struct net_conn, active);
         if (now < conn->active_ns + IO_MS(limits->idle_ms))
             break;
-        if (conn->calls > 0)
+        bool deserted = conn->state == NET_CONN_FINISHING && conn->finish_reason == NET_CLOSE_PEER;
+        if (conn->calls > 0 && !deserted)
             net_conn_touch(conn); /* waiting for an answer is not idleness */
         else
             net_conn_close(conn, NET_CLOSE_IDLE);

@@ -17,8 +17,14 @@ struct net_link_config {
     int64_t connect_ms;        /* 10,000 */
     int64_t max_message_bytes; /* of an answer */
     /* Told once, never from inside a call: connected; or closed, with why, after the callbacks of all
-     * outstanding calls (the link is freed by its owner). CLYMQ_EUNREACH: never connected; CLYMQ_ETIMEDOUT;
-     * CLYMQ_ECLOSED; CLYMQ_EPROTO. Both may be NULL. */
+     * outstanding calls (the link is freed by its owner). Both may be NULL. Errors:
+     *   CLYMQ_EUNREACH   never connected: refused, no route, no such name
+     *   CLYMQ_ETIMEDOUT  not connected within connect_ms, or a call's time was over
+     *   CLYMQ_ECLOSED    the other side closed, or reading or writing failed; also after the answer to a call
+     *                    that was not sent in full
+     *   CLYMQ_EPROTO     what came is no answer to the oldest call, or malformed
+     *   CLYMQ_ETOOBIG    an answer of more than max_message_bytes
+     *   CLYMQ_ENOMEM     no memory for connecting, for an answer or for a timer */
     void (*on_connected)(void *ctx);
     void (*on_closed)(void *ctx, int error);
     void *ctx;

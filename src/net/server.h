@@ -3,7 +3,9 @@
  * A connection belongs to one shard (handed out round-robin on accept) and everything of it happens there.
  * Each complete message becomes a struct net_call, given to on_call on the connection's shard; the handler
  * answers it at once or later, on the same shard, in any order: the answers go out in the order of the calls.
- * A call stays valid until it is answered, also when its connection is gone (the answer is then dropped).
+ * A call stays valid until it is answered, also when its connection is gone (the answer is then dropped). A
+ * client that has closed its sending direction still gets the answers of the calls it made, then the
+ * connection ends; that it is gone altogether is only noticed by sending (or after idle_ms).
  *
  * The reader stops when a connection has too many unanswered calls or too much unsent output, and when the
  * server's calls hold too much memory, so that a flooding or never-reading client costs bounded memory and
@@ -31,9 +33,11 @@ struct net_limits {
     int64_t max_inflight_bytes;            /* of messages and answers held, over all connections; 256 MiB */
     int64_t max_connection_inflight_bytes; /* 32 MiB; never less than one message */
     int64_t call_bytes;                    /* counted for each unanswered call: what its handler holds; 0 */
-    int64_t idle_ms;                       /* no traffic and no unanswered call: closed; 15 min */
-    int64_t receive_ms;                    /* a begun message must make progress within; 30 s */
-    int64_t send_ms;                       /* unsent output must make progress within; 30 s */
+    /* Without traffic and without an unanswered call, or with one of a client that sends no more: closed;
+     * 15 min. */
+    int64_t idle_ms;
+    int64_t receive_ms; /* a begun message must make progress within; 30 s */
+    int64_t send_ms;    /* unsent output must make progress within; 30 s */
 };
 void net_limits_defaults(struct net_limits *limits);
 
@@ -57,7 +61,8 @@ struct net_call {
 };
 
 /* What follows an answer's head: memory, or a range of a file sent without copying. release is called (on the
- * call's shard) once it is sent or dropped. Zeroed = none. */
+ * call's shard) once it is sent or dropped: from inside net_call_answer, at the end of a round, or while the
+ * connection is being closed (see on_conn_closed for what it may do). Zeroed = none. */
 struct net_payload {
     struct slice slice;   /* memory; its reference is taken over */
     struct io_file *file; /* or a file's range */
@@ -74,13 +79,20 @@ struct net_server_config {
     struct net_limits limits;
     /* A complete message with a known method. The handler decodes call->args with thrift_decode. */
     void (*on_call)(void *ctx, struct net_call *call);
-    /* The connection of this id is gone (handlers that keep state per connection). May be NULL. */
+    /* The client sends no more, and calls of it are unanswered: they are still to be answered, but it may
+     * well be gone, so nothing should be waited for on its behalf. May be NULL. It may answer calls. */
+    void (*on_conn_input_end)(void *ctx, struct shard *shard, uint64_t conn_id);
+    /* The connection of this id is gone (handlers that keep state per connection). May be NULL. Called from
+     * inside the closing, which may be in the middle of a round over many connections or of writing answers:
+     * it may answer calls, of this connection (which drops the answers) and of others (which are marked for
+     * the round's end), since neither closes a connection. It must not wait for the connection's other calls
+     * to be ended, nor stop or free the server. */
     void (*on_conn_closed)(void *ctx, struct shard *shard, uint64_t conn_id);
     void *ctx;
 };
 
-/* Listens, on shard 0; call it there. Unknown methods are answered with exception 1, undecodable messages
- * with 7 or by closing; oversized ones with exception 7 and a sentence, then closed. */
+/* Listens, on shard 0; call it there. Unknown methods are answered with exception 1; malformed and oversized
+ * messages with exception 7, and then the connection is closed; what is not of a known form, closes it. */
 int net_server_start(struct shards *shards, const struct net_server_config *config, struct metrics *metrics,
                      struct net_server **ret_server);
 int net_server_address(const struct net_server *server, char *out, size_t cap);

@@ -4,6 +4,7 @@ import base64
 import json
 import socket
 import struct
+import time
 import unittest
 
 import harness
@@ -144,7 +145,6 @@ class Failures(unittest.TestCase):
         with harness.broker(self.server) as server:
             self.refused(lambda: server.pull(pull("t", "nope", 0)), "partition")
             self.refused(lambda: server.pull(pull("t", "p", 1000)), "1000")
-            self.refused(lambda: server.pull(pull("t", "p", -5)))
             for option in (PTP_PUSH, PTP_PULL, PSB_PUSH):
                 self.refused(lambda: server.pull(pull("t", "p", 0, option=option)), "subscription")
 
@@ -159,6 +159,28 @@ class Failures(unittest.TestCase):
                 self.assertFalse(answer.ret)
                 self.assertIn(word, answer.err)
                 self.assertNotEqual(answer.err, "partition remove")
+
+    def test_half_closed(self):
+        """A client that closes its sending direction gets what it asked for, a wait for data at once."""
+        for form in ({}, {"framed": True}, {"compact": True}):
+            with harness.broker(self.server, **form) as server:
+                for _ in range(20):
+                    server.client.send_push(push("t", "p", b"before the end"))
+                server.client.send_pullBatch(
+                    types.PullBatchRequest(topic="t", partition="p", offset=1 << 40, max_bytes=1, min_bytes=1, wait_ms=50000))
+                began = time.monotonic()
+                server.client.send_pullBatch(
+                    types.PullBatchRequest(
+                        topic="t", partition="one", offset=0, max_bytes=1000, min_bytes=1, wait_ms=50000))
+                stream = server.transport._TFramedTransport__trans if form.get("framed") else server.transport._TBufferedTransport__trans
+                stream.handle.shutdown(socket.SHUT_WR)
+                for _ in range(20):
+                    self.assertTrue(server.client.recv_push().ret)
+                self.assertNotEqual(server.client.recv_pullBatch().error, 0)
+                answer = server.client.recv_pullBatch()
+                self.assertEqual((answer.error, answer.batches, answer.high_watermark), (0, b"", 0))
+                self.assertLess(time.monotonic() - began, 30)
+                self.assertEqual(stream.handle.recv(1), b"")
 
     def test_unknown_method(self):
         with harness.broker(self.server) as server:

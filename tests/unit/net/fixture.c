@@ -105,6 +105,12 @@ static void on_call(void *ctx, struct net_call *call)
     }
 }
 
+static void on_conn_input_end(void *ctx, struct shard *shard, uint64_t conn_id)
+{
+    struct env *env = ctx;
+    env->input_ends++;
+}
+
 static void on_conn_closed(void *ctx, struct shard *shard, uint64_t conn_id)
 {
     struct env *env = ctx;
@@ -146,6 +152,7 @@ void env_start(struct env *env, unsigned shards, const struct net_limits *limits
         .services = RPC_BROKER,
         .limits = *limits,
         .on_call = on_call,
+        .on_conn_input_end = on_conn_input_end,
         .on_conn_closed = on_conn_closed,
         .ctx = env,
     };

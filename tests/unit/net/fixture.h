@@ -42,7 +42,7 @@ struct env {
     struct net_call *held[ENV_HELD];
     int held_count;
     struct io_stream *streams[ENV_STREAMS]; /* of the raw clients: closed first after a failed test */
-    int calls, oneways, closed, released;
+    int calls, oneways, input_ends, closed, released;
     uint64_t last_conn_id, last_closed_id;
     struct buf *payload;
     struct io_fs *fs;

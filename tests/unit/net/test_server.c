@@ -385,11 +385,14 @@ static void test_closed_with_calls(void **state)
     env_start(env, 2, &limits);
     struct raw raw;
     raw_connect(&raw, env);
+    raw.deaf = true; /* closing with an answer unread is told to the server as a reset, not as an end */
+    message_add_push(&raw.out, &framed, 9, "echo", BYTES_LITERAL("unread"));
     for (int i = 0; i < 5; i++)
         message_add_push(&raw.out, &framed, i, "hold", BYTES_LITERAL("text"));
     raw_send(&raw);
     env_run_until(env, held_five, env, 1000);
     env_answer_held(env, 4); /* answered, but not its turn */
+    env_run_for(env, 20);
     raw_close(&raw);
     env_run_until(env, conn_closed, env, 1000);
     assert_int_equal(env->last_closed_id, env->last_conn_id);
