@@ -92,8 +92,7 @@ static int read_batch(struct recovery *recovery, struct segment *segment, uint32
         return error == CLYMQ_EAGAIN ? CLYMQ_EBATCH : error;
     bool follows =
         position == 0 ? header.base_offset >= segment->base : header.base_offset == recovery->at.offset;
-    if (!follows || header.leader_epoch < recovery->at.epoch ||
-        header.base_offset > INT64_MAX - 1 - header.last_offset_delta)
+    if (!follows || header.leader_epoch < recovery->at.epoch)
         return CLYMQ_EBATCH;
     *ret_header = header;
     *ret_batch = bytes_of(bytes.ptr, header.size);

@@ -61,7 +61,7 @@ static inline bool batch_is_control(const struct batch_header *header)
 /* Reads the header at data. 0; CLYMQ_EAGAIN when data holds fewer bytes than the header or than the batch
  * (ret_header is filled as soon as the header itself is there: its size tells how much is missing);
  * CLYMQ_EBATCH for an impossible header: wrong magic, length below the header's or above max_size, negative
- * counts, delta not fitting the count. */
+ * counts, delta not fitting the count, offsets that reach the last number there is. */
 int batch_read_header(struct bytes data, uint32_t max_size, struct batch_header *ret_header);
 /* As above, and the checksum. CLYMQ_EBATCH when it is wrong. */
 int batch_check(struct bytes data, uint32_t max_size, struct batch_header *ret_header);

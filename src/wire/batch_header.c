@@ -36,6 +36,8 @@ int batch_read_header(struct bytes data, uint32_t max_size, struct batch_header 
     if (header.record_count < 0 || header.last_offset_delta < 0 ||
         header.record_count - 1 > header.last_offset_delta)
         return CLYMQ_EBATCH;
+    if (header.base_offset > INT64_MAX - 1 - header.last_offset_delta)
+        return CLYMQ_EBATCH; /* no offset is left for the batch behind it */
     *ret_header = header;
     return data.len < header.size ? CLYMQ_EAGAIN : 0;
 }

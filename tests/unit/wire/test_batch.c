@@ -392,6 +392,10 @@ static void test_headers_that_are_refused(void **state)
     assert_int_equal(validate_with(23, 8, 0), CLYMQ_EBATCH);
     assert_int_equal(validate_with(43, 8, 5), CLYMQ_EBATCH); /* producer id without epoch and sequence */
     assert_int_equal(validate_with(43, 8, (uint64_t)-2), CLYMQ_EBATCH);
+    /* Four records: the offset behind the last must be a number still. */
+    assert_int_equal(validate_with(0, 8, INT64_MAX - 4), 0);
+    assert_int_equal(validate_with(0, 8, INT64_MAX - 3), CLYMQ_EBATCH);
+    assert_int_equal(validate_with(0, 8, INT64_MAX), CLYMQ_EBATCH);
 }
 
 static void test_counts_beyond_the_bytes(void **state)
