@@ -398,7 +398,8 @@ static int read_records(struct state_table *table, const uint8_t *data, size_t l
     return error;
 }
 
-/* 0; CLYMQ_ECORRUPT when the header is unreadable; CLYMQ_EFORMAT. */
+/* 0; CLYMQ_ECORRUPT when the header is unreadable; CLYMQ_EFORMAT. Each run adds one to the generation, from
+ * 1 on: others were never written, and from the largest there would be no next one. */
 static int read_header(const uint8_t *data, size_t len, uint64_t *ret_generation)
 {
     if (len < HEADER_SIZE || memcmp(data, magic, 8) != 0)
@@ -407,7 +408,10 @@ static int read_header(const uint8_t *data, size_t len, uint64_t *ret_generation
         return CLYMQ_ECORRUPT;
     if (load_be32(data + 8) > STATE_VERSION)
         return CLYMQ_EFORMAT;
-    *ret_generation = load_be64(data + 12);
+    uint64_t generation = load_be64(data + 12);
+    if (generation == 0 || generation > INT64_MAX)
+        return CLYMQ_ECORRUPT;
+    *ret_generation = generation;
     return 0;
 }
 

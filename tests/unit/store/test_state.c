@@ -161,6 +161,24 @@ static void damage_costs_only_what_it_hits(void **state)
     }
 }
 
+/* A header that is whole, but of no run: the next generation must remain a number. */
+static void generations_that_no_run_had_are_damage(void **state)
+{
+    static const uint64_t generations[] = {0, (uint64_t)INT64_MAX + 1, UINT64_MAX};
+    for (size_t i = 0; i < sizeof(generations) / sizeof(generations[0]); i++) {
+        struct sim_disk *disk;
+        struct io_fs *fs = new_fs(&disk);
+        write_run(fs, 0, generations[i], 0, 2, 20);
+        write_run(fs, 1, 3, 2, 3, 20);
+        struct state_table table = load(fs);
+        assert_int_equal(map_count(table.entries), 1);
+        assert_int_equal(table.damaged, 1);
+        assert_int_equal(table.generation, 4);
+        state_table_free(&table);
+        sim_disk_free(disk);
+    }
+}
+
 static void a_newer_version_is_refused(void **state)
 {
     struct sim_disk *disk;
@@ -239,9 +257,13 @@ static void memory_may_fail_anywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(entries_come_back),          cmocka_unit_test(a_dropped_block_is_forgotten),
-        cmocka_unit_test(a_stale_file_does_no_harm),  cmocka_unit_test(damage_costs_only_what_it_hits),
-        cmocka_unit_test(a_newer_version_is_refused), cmocka_unit_test(rewriting_keeps_only_what_is_put),
+        cmocka_unit_test(entries_come_back),
+        cmocka_unit_test(a_dropped_block_is_forgotten),
+        cmocka_unit_test(a_stale_file_does_no_harm),
+        cmocka_unit_test(damage_costs_only_what_it_hits),
+        cmocka_unit_test(generations_that_no_run_had_are_damage),
+        cmocka_unit_test(a_newer_version_is_refused),
+        cmocka_unit_test(rewriting_keeps_only_what_is_put),
         cmocka_unit_test(memory_may_fail_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
