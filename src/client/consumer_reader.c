@@ -73,11 +73,13 @@ static int reader_fill_headers(struct consumer_reader *reader, struct batch_reco
         reader->header_cap = count;
     }
     reader->keys.len = 0;
-    /* First the texts, which may move while they grow, then the pointers into them. */
+    /* First the texts, which may move while they grow, then the pointers into them. (A key may hold a NUL,
+     * so that its text ends early.) */
     struct batch_record_header header;
     size_t filled = 0;
     while (filled < count && batch_header_next(record, &header) == 0) {
-        reader->headers[filled++] = (clymq_header){NULL, header.value.ptr, header.value.len};
+        const char *place = (const char *)(uintptr_t)reader->keys.len;
+        reader->headers[filled++] = (clymq_header){place, header.value.ptr, header.value.len};
         strbuf_append(&reader->keys, header.key.ptr, header.key.len);
         strbuf_append(&reader->keys, "", 1);
     }
@@ -86,11 +88,8 @@ static int reader_fill_headers(struct consumer_reader *reader, struct batch_reco
         reader->keys = (struct strbuf){0};
         return CLYMQ_ENOMEM;
     }
-    const char *key = reader->keys.data;
-    for (size_t i = 0; i < filled; i++) {
-        reader->headers[i].key = key;
-        key += strlen(key) + 1;
-    }
+    for (size_t i = 0; i < filled; i++)
+        reader->headers[i].key = reader->keys.data + (uintptr_t)reader->headers[i].key;
     reader->message.header_count = filled;
     return 0;
 }

@@ -3,6 +3,7 @@
  * failure then tells what to look at. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "client/core_state.h"
@@ -23,6 +24,8 @@ static void call_finish(struct core_call *call, int error, const void *response)
 static void call_note(struct core_call *call, int error, const char *address, struct bytes sentence)
 {
     call->last_error = error;
+    /* A server's text may hold anything, a NUL too. */
+    sentence.len = sentence.len ? strnlen((const char *)sentence.ptr, sentence.len) : 0;
     if (sentence.len == 0 && address)
         snprintf(call->sentence, sizeof(call->sentence), "%s: %s", address, error_sentence(error));
     else if (sentence.len == 0)

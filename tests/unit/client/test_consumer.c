@@ -161,6 +161,34 @@ static void test_all(void **state)
     run_end(run);
 }
 
+/* A header's key that holds a NUL ends early, and leaves the keys behind it alone. */
+static void test_header_keys(void **state)
+{
+    struct run *run = run_new(7, 1);
+    struct batch_builder builder;
+    struct buf *data;
+    struct batch_header_input headers[] = {{bytes_of((const uint8_t *)"a\0b", 3), BYTES_LITERAL("1")},
+                                           {BYTES_LITERAL(""), BYTES_LITERAL("2")},
+                                           {BYTES_LITERAL("c"), BYTES_LITERAL("3")}};
+    assert_int_equal(batch_builder_init(&builder, 0), 0);
+    assert_int_equal(batch_builder_add(&builder, 5000, bytes_of(NULL, 0), BYTES_LITERAL("v"), headers, 3), 0);
+    assert_int_equal(batch_builder_finish(&builder, BATCH_NONE, 0, &data), 0);
+    fake_append(&run->cluster.partitions[0], data->data, data->len);
+    buf_unref(data);
+    run_start(run);
+    assert_int_equal(assign(run, "0", CLYMQ_OFFSET_BEGINNING), 0);
+    fake_cluster_run(&run->cluster, 2000);
+    const clymq_message *message;
+    assert_int_equal(core_consumer_next(run->consumer, &message), 1);
+    assert_int_equal(message->header_count, 3);
+    static const char *const keys[] = {"a", "", "c"};
+    for (size_t i = 0; i < 3; i++) {
+        assert_string_equal(message->headers[i].key, keys[i]);
+        assert_memory_equal(message->headers[i].value, "123" + i, 1);
+    }
+    run_end(run);
+}
+
 static void test_places(void **state)
 {
     struct run *run = run_new(2, 1);
@@ -386,13 +414,10 @@ int main(int argc, char **argv)
     if (argc > 2)
         seeds = strtoull(argv[2], NULL, 10);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all),
-        cmocka_unit_test(test_places),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_retention_meanwhile),
-        cmocka_unit_test(test_many),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_all),    cmocka_unit_test(test_header_keys),
+        cmocka_unit_test(test_places), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_damage), cmocka_unit_test(test_retention_meanwhile),
+        cmocka_unit_test(test_many),   cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_storm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
