@@ -90,6 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             batch_builder_free(&builder);
         }
     }
+    fuzz_check_time(batch.len);
     fuzz_free(batch);
     return 0;
 }

@@ -29,6 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         mem_free(again);
         mem_free(plain);
     }
+    fuzz_check_time(in.len);
     fuzz_free(in);
     return 0;
 }

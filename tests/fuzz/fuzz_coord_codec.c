@@ -30,7 +30,7 @@ static void check_block(const struct coord_block *block, const char *leader)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct bytes json = bytes_of(data, size);
+    struct bytes json = fuzz_copy(data, size);
     struct uuid id;
     int64_t epoch;
     struct codec_topic topic;
@@ -39,6 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct coord_topic_config config;
     struct strbuf why = {0};
     char *leader = NULL;
+    fuzz_begin();
     (void)codec_read_cluster(json, &id);
     (void)codec_read_epoch(json, &epoch);
     (void)codec_read_partition(json, &partition);
@@ -51,5 +52,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int error = codec_read_config(json, &config, &why);
     FUZZ_CHECK(error == 0 || (error == CLYMQ_EINVAL && why.len > 0));
     strbuf_free(&why);
+    /* jansson keeps a value of some 100 bytes for each element, which takes two bytes of text. */
+    fuzz_check_memory(65536 + 256 * size);
+    fuzz_check_time(size);
+    fuzz_free(json);
     return 0;
 }

@@ -70,6 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(once.count == many.count && once.bytes == many.bytes && once.sum == many.sum);
     FUZZ_CHECK(once.error == many.error);
     fuzz_check_memory(2 * NET_FIRST_BYTES + 4 * whole.len + 16384);
+    fuzz_check_time(whole.len);
     fuzz_free(whole);
     return 0;
 }

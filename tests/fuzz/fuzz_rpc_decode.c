@@ -42,6 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         bytes_free(second);
         bytes_free(whole);
     }
+    fuzz_check_time(args.len);
     fuzz_free(args);
     return 0;
 }

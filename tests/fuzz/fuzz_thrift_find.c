@@ -39,6 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK(error == CLYMQ_EPROTO || error == CLYMQ_ETOOBIG);
     }
     fuzz_check_memory(0);
+    fuzz_check_time(whole.len);
     fuzz_free(whole);
     return 0;
 }
