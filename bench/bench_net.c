@@ -42,7 +42,7 @@ static void on_call(void *ctx, struct net_call *call)
     }
     struct rpc_push_request request;
     if (thrift_decode(call->form.protocol, call->args, 1, call->method->request, &request)) {
-        net_call_fail(call, THRIFT_PROTOCOL_ERROR, "malformed");
+        net_call_fail(call, THRIFT_PROTOCOL_ERROR, CLYMQ_EPROTO, "malformed");
         return;
     }
     struct rpc_push_response response = {.ret = true, .err = BYTES_LITERAL("")};

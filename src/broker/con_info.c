@@ -12,7 +12,7 @@ void handle_con_info(struct broker_shard *bs, struct net_call *call)
     if (!request_decode(call, &arguments))
         return;
     if (authorize(&call->principal, ACTION_PULL, bytes_of("", 0)))
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, "%s", error_sentence(CLYMQ_EDENIED));
+        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_EDENIED, "%s", error_sentence(CLYMQ_EDENIED));
     else
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, "%s", push_mode_refusal);
+        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_EUNSUPPORTED, "%s", push_mode_refusal);
 }

@@ -46,7 +46,7 @@ void handle_create_topic(struct broker_shard *bs, struct net_call *call)
     if (!request_decode(call, &arguments))
         return;
     if (arguments.partitions < 0 || arguments.replicas < 0) {
-        net_call_fail(call, THRIFT_INTERNAL_ERROR,
+        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_EINVAL,
                       "the numbers of partitions and replicas cannot be negative");
         return;
     }

@@ -39,11 +39,11 @@ void broker_on_call(void *ctx, struct net_call *call)
         return;
     }
     if (!bs->ready)
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, "%s", error_sentence(CLYMQ_ESHUTDOWN));
+        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_ESHUTDOWN, "%s", error_sentence(CLYMQ_ESHUTDOWN));
     else if (handlers[call->method->id])
         handlers[call->method->id](bs, call);
     else
-        net_call_fail(call, THRIFT_UNKNOWN_METHOD, "unknown method");
+        net_call_fail(call, THRIFT_UNKNOWN_METHOD, CLYMQ_EUNSUPPORTED, "unknown method");
 }
 
 static struct net_call *unpark(struct broker_shard *bs)
@@ -70,5 +70,5 @@ void broker_fail_parked(struct broker_shard *bs)
 
     bs->draining = true;
     while ((call = unpark(bs)))
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, "%s", error_sentence(CLYMQ_ESHUTDOWN));
+        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_ESHUTDOWN, "%s", error_sentence(CLYMQ_ESHUTDOWN));
 }

@@ -19,8 +19,8 @@ bool request_decode(struct net_call *call, void *ret_arguments)
 
     if (!error)
         return true;
-    net_call_fail(call, THRIFT_PROTOCOL_ERROR, "malformed arguments of %.*s", (int)call->method->name.len,
-                  call->method->name.ptr);
+    net_call_fail(call, THRIFT_PROTOCOL_ERROR, CLYMQ_EPROTO, "malformed arguments of %.*s",
+                  (int)call->method->name.len, call->method->name.ptr);
     return false;
 }
 
@@ -30,7 +30,7 @@ struct request *request_new(struct broker_shard *bs, struct net_call *call, size
 
     if (!request) {
         broker_metrics_error(&bs->metrics, CLYMQ_ENOMEM);
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, "%s", error_sentence(CLYMQ_ENOMEM));
+        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_ENOMEM, "%s", error_sentence(CLYMQ_ENOMEM));
         return NULL;
     }
     request->home = bs;
@@ -43,8 +43,11 @@ struct request *request_new(struct broker_shard *bs, struct net_call *call, size
 
 void request_free(struct request *request)
 {
-    if (request->call && !broker_is_dead(request->home->node))
-        request_fail(request, "%s", error_sentence(request->error ? request->error : CLYMQ_ECANCELED));
+    if (request->call && !broker_is_dead(request->home->node)) {
+        if (!request->error)
+            request->error = CLYMQ_ECANCELED;
+        request_fail(request, "%s", error_sentence(request->error));
+    }
     if (request->release)
         request->release(request);
     list_remove(&request->link);
@@ -206,5 +209,5 @@ void request_fail(struct request *request, const char *format, ...)
     va_start(list, format);
     vsnprintf(text, sizeof(text), format, list);
     va_end(list);
-    net_call_fail(call, THRIFT_INTERNAL_ERROR, "%s", text);
+    net_call_fail(call, THRIFT_INTERNAL_ERROR, request->error, "%s", text);
 }

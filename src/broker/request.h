@@ -56,6 +56,7 @@ void request_go_to_coordinator(struct request *request);
 
 /* At home. The request lives on until request_free. */
 void request_answer(struct request *request, const void *response, struct net_payload *payload);
+/* An exception with this sentence and request->error as its number. */
 void request_fail(struct request *request, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static inline struct bytes sentence_of(const char *text)

@@ -28,7 +28,8 @@ void handle_set_partition_state(struct broker_shard *bs, struct net_call *call)
     if (!request_decode(call, &arguments))
         return;
     if (arguments.option < -1 || arguments.option > 1 || arguments.dupnum < 0) {
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, "%s",
+        net_call_fail(call, THRIFT_INTERNAL_ERROR, arguments.dupnum < 0 ? CLYMQ_EINVAL : CLYMQ_EACK_LEVEL,
+                      "%s",
                       arguments.dupnum < 0 ? "the number of replicas cannot be negative"
                                            : error_sentence(CLYMQ_EACK_LEVEL));
         return;

@@ -92,23 +92,14 @@ bool core_error_is_transport(const struct net_answer *answer)
     return answer->error != 0 && answer->exception_type == 0;
 }
 
-/* An exception carries a sentence and no number: the number is that of the table's sentence which it holds.
- */
+/* Where a server tells no number, an exception says no more than whether the call was understood. */
 static int exception_number(const struct net_answer *answer)
 {
-    if (answer->exception_type == THRIFT_UNKNOWN_METHOD)
-        return CLYMQ_EUNSUPPORTED;
-    int found = answer->exception_type == THRIFT_PROTOCOL_ERROR ? CLYMQ_EPROTO : CLYMQ_EUNCERTAIN;
-    size_t found_len = 0;
-#define X(name, number, retriable, sentence)                                                                 \
-    if (sizeof(sentence) - 1 > found_len && answer->text.len >= sizeof(sentence) - 1 &&                      \
-        memmem(answer->text.ptr, answer->text.len, sentence, sizeof(sentence) - 1)) {                        \
-        found = CLYMQ_E##name;                                                                               \
-        found_len = sizeof(sentence) - 1;                                                                    \
-    }
-    ERROR_TABLE(X)
-#undef X
-    return found;
+    if (answer->exception_error < 0)
+        return answer->exception_error;
+    return answer->exception_type == THRIFT_UNKNOWN_METHOD   ? CLYMQ_EUNSUPPORTED
+           : answer->exception_type == THRIFT_PROTOCOL_ERROR ? CLYMQ_EPROTO
+                                                             : CLYMQ_EUNCERTAIN;
 }
 
 int core_answer_error(enum rpc_method_id method, const struct net_answer *answer, struct bytes *ret_sentence)

@@ -122,11 +122,11 @@ static void slot_fail(struct net_slot *slot)
     slot_forget(slot);
 }
 
-static void slot_except(struct net_slot *slot, struct bytes method, enum thrift_exception type,
+static void slot_except(struct net_slot *slot, struct bytes method, enum thrift_exception type, int error,
                         const char *text)
 {
     struct thrift_encoded encoded;
-    if (thrift_encode_exception(&slot->call.form, method, slot->call.sequence, type, text, &encoded))
+    if (thrift_encode_exception(&slot->call.form, method, slot->call.sequence, type, error, text, &encoded))
         slot_fail(slot);
     else
         slot_answer(slot, &encoded, NULL);
@@ -144,7 +144,8 @@ static int answer_last(struct net_conn *conn, enum net_close_reason reason, cons
     if (!slot)
         return CLYMQ_ENOMEM;
     slot->call.method = NULL;
-    slot_except(slot, header->method, THRIFT_PROTOCOL_ERROR, text);
+    int error = reason == NET_CLOSE_TOO_BIG ? CLYMQ_ETOOBIG : CLYMQ_EPROTO;
+    slot_except(slot, header->method, THRIFT_PROTOCOL_ERROR, error, text);
     return 0;
 }
 
@@ -194,7 +195,7 @@ bool net_call_receive(struct net_conn *conn, struct net_message *message)
         bool printable = header.method.len <= 100 && utf8_valid(header.method);
         snprintf(text, sizeof(text), "unknown method '%.*s'", printable ? (int)header.method.len : 0,
                  (const char *)header.method.ptr);
-        slot_except(slot, header.method, THRIFT_UNKNOWN_METHOD, text);
+        slot_except(slot, header.method, THRIFT_UNKNOWN_METHOD, CLYMQ_EUNSUPPORTED, text);
     }
     return conn->state != NET_CONN_CLOSED;
 }
@@ -257,7 +258,7 @@ void net_call_answer(struct net_call *call, const void *response, struct net_pay
         if (payload)
             net_payload_drop(payload);
         if (error == CLYMQ_ETOOBIG)
-            slot_except(slot, call->method->name, THRIFT_INTERNAL_ERROR,
+            slot_except(slot, call->method->name, THRIFT_INTERNAL_ERROR, CLYMQ_ETOOBIG,
                         "the answer is too big: ask for less at once");
         else
             slot_fail(slot);
@@ -280,7 +281,7 @@ static void cut_character(char *text)
         text[--len] = '\0';
 }
 
-void net_call_fail(struct net_call *call, enum thrift_exception type, const char *format, ...)
+void net_call_fail(struct net_call *call, enum thrift_exception type, int error, const char *format, ...)
 {
     struct net_slot *slot = slot_of(call);
     assert(!call->answer && call->method);
@@ -295,5 +296,5 @@ void net_call_fail(struct net_call *call, enum thrift_exception type, const char
     va_end(args);
     if (len >= (int)sizeof(text))
         cut_character(text);
-    slot_except(slot, call->method->name, type, text);
+    slot_except(slot, call->method->name, type, error, text);
 }

@@ -301,10 +301,14 @@ static int deliver(struct net_link *link, struct net_message *message)
         answer.error = thrift_decode(extent->form.protocol, header.args, 0, type, response);
         answer.response = answer.error ? NULL : response;
     } else if (header.kind == THRIFT_EXCEPTION) {
-        answer.error =
-            thrift_decode_exception(extent->form.protocol, header.args, &answer.text, &answer.exception_type);
-        if (answer.error == 0)
+        struct thrift_exception_fields exception;
+        answer.error = thrift_decode_exception(extent->form.protocol, header.args, &exception);
+        if (answer.error == 0) {
             answer.error = CLYMQ_EUNSUPPORTED;
+            answer.text = exception.text;
+            answer.exception_type = exception.type;
+            answer.exception_error = exception.error;
+        }
     } else {
         return CLYMQ_EPROTO;
     }

@@ -38,6 +38,7 @@ struct net_answer {
     const void *response;
     struct bytes text;      /* an exception's sentence */
     int32_t exception_type; /* 0 = none */
+    int exception_error;    /* the number that came with it; 0 = none (foreign and older servers) */
     struct buf *message;
     bool sent; /* whether any of the call may have left; an unsent call was surely not executed */
 };

@@ -113,7 +113,8 @@ bool net_call_is_abandoned(const struct net_call *call);
 /* Answers: response is the method's response struct; payload goes in the place of the STRING field whose ptr
  * is NULL and len is payload->len. Takes over the call and the payload. ONEWAY calls drop the answer. */
 void net_call_answer(struct net_call *call, const void *response, struct net_payload *payload);
-void net_call_fail(struct net_call *call, enum thrift_exception type, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+/* error: the number that goes with the sentence, for programs; 0 = none. */
+void net_call_fail(struct net_call *call, enum thrift_exception type, int error, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 
 #endif

@@ -32,6 +32,8 @@ enum thrift_message_kind { THRIFT_CALL = 1, THRIFT_REPLY = 2, THRIFT_EXCEPTION =
 /* TApplicationException types that we send (rpc.md's rules). */
 enum thrift_exception { THRIFT_UNKNOWN_METHOD = 1, THRIFT_INTERNAL_ERROR = 6, THRIFT_PROTOCOL_ERROR = 7 };
 
+enum { THRIFT_EXCEPTION_ERROR_ID = 20 };
+
 /* One field of a flat struct: scalar, or string/binary as struct bytes. */
 struct thrift_field {
     int16_t id;
@@ -105,9 +107,14 @@ int thrift_read_message(enum thrift_protocol protocol, struct bytes body, struct
  * is empty. */
 int thrift_decode(enum thrift_protocol protocol, struct bytes args, int16_t wrapper_id,
                   const struct thrift_struct *type, void *out);
-/* A TApplicationException: its text (view) and type. */
-int thrift_decode_exception(enum thrift_protocol protocol, struct bytes args, struct bytes *ret_text,
-                            int32_t *ret_type);
+/* A TApplicationException. Beside Thrift's text (1) and type (2) ours has a growth field 20, the error's
+ * number (base/error.h), so that nobody has to read it out of the text; 0 = not there. */
+struct thrift_exception_fields {
+    struct bytes text; /* view */
+    int32_t type, error;
+};
+int thrift_decode_exception(enum thrift_protocol protocol, struct bytes args,
+                            struct thrift_exception_fields *ret_fields);
 
 /* An encoded message in up to three parts, so that one large binary field need not be copied: head, then
  * `payload_len` bytes that the caller sends itself (a slice, or a range of a file), then tail. */
@@ -124,6 +131,7 @@ int thrift_encode(const struct thrift_form *form, enum thrift_message_kind kind,
                   int32_t sequence, int16_t wrapper_id, const struct thrift_struct *type, const void *value,
                   struct thrift_encoded *ret_encoded);
 int thrift_encode_exception(const struct thrift_form *form, struct bytes method, int32_t sequence,
-                            enum thrift_exception type, const char *text, struct thrift_encoded *ret_encoded);
+                            enum thrift_exception type, int32_t error, const char *text,
+                            struct thrift_encoded *ret_encoded);
 
 #endif

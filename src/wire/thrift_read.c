@@ -281,12 +281,11 @@ int thrift_decode(enum thrift_protocol protocol, struct bytes args, int16_t wrap
                                      : decode(THRIFT_COMPACT, args, wrapper_id, type, out);
 }
 
-int thrift_decode_exception(enum thrift_protocol protocol, struct bytes args, struct bytes *ret_text,
-                            int32_t *ret_type)
+int thrift_decode_exception(enum thrift_protocol protocol, struct bytes args,
+                            struct thrift_exception_fields *ret_fields)
 {
     struct cursor cursor = {args.ptr, args.ptr + args.len, protocol};
-    struct bytes text = {0};
-    int32_t type = 0;
+    struct thrift_exception_fields fields = {0};
     int16_t last_id = 0;
     for (;;) {
         struct field_head head = {0};
@@ -296,9 +295,11 @@ int thrift_decode_exception(enum thrift_protocol protocol, struct bytes args, st
             break;
         bool good;
         if (head.id == 1 && head.type == THRIFT_STRING)
-            good = read_string(&cursor, &text);
+            good = read_string(&cursor, &fields.text);
         else if (head.id == 2 && head.type == THRIFT_I32)
-            good = read_i32(&cursor, &type);
+            good = read_i32(&cursor, &fields.type);
+        else if (head.id == THRIFT_EXCEPTION_ERROR_ID && head.type == THRIFT_I32)
+            good = read_i32(&cursor, &fields.error);
         else
             good = skip_field(&cursor, &head);
         if (!good)
@@ -306,7 +307,6 @@ int thrift_decode_exception(enum thrift_protocol protocol, struct bytes args, st
     }
     if (cursor.at != cursor.end)
         return CLYMQ_EPROTO;
-    *ret_text = text;
-    *ret_type = type;
+    *ret_fields = fields;
     return 0;
 }

@@ -235,22 +235,27 @@ int thrift_encode(const struct thrift_form *form, enum thrift_message_kind kind,
 }
 
 int thrift_encode_exception(const struct thrift_form *form, struct bytes method, int32_t sequence,
-                            enum thrift_exception type, const char *text, struct thrift_encoded *ret_encoded)
+                            enum thrift_exception type, int32_t error, const char *text,
+                            struct thrift_encoded *ret_encoded)
 {
     struct bytes message = bytes_of_text(text);
     if (method.len > MESSAGE_MAX || message.len > MESSAGE_MAX)
         return CLYMQ_ETOOBIG;
     struct writer writer;
     struct buf *buf;
-    int error = begin(form, MESSAGE_ROOM + method.len + 2 * FIELD_ROOM + message.len, &writer, &buf);
-    if (error)
-        return error;
+    int failed = begin(form, MESSAGE_ROOM + method.len + 3 * FIELD_ROOM + message.len, &writer, &buf);
+    if (failed)
+        return failed;
     put_message_header(&writer, THRIFT_EXCEPTION, method, sequence);
     static const struct thrift_field text_field = {.id = 1, .type = THRIFT_STRING, .name = "message"};
     static const struct thrift_field type_field = {.id = 2, .type = THRIFT_I32, .name = "type"};
+    static const struct thrift_field error_field = {
+        .id = THRIFT_EXCEPTION_ERROR_ID, .type = THRIFT_I32, .name = "error"};
     int32_t number = type;
     put_value(&writer, &text_field, &message);
     put_value(&writer, &type_field, &number);
+    if (error)
+        put_value(&writer, &error_field, &error);
     put_u8(&writer, THRIFT_STOP);
     finish(form, &writer, buf, ret_encoded);
     return 0;

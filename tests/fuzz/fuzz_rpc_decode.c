@@ -14,12 +14,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct rpc_method *method = &rpc_methods[data[1] % RPC_METHOD_COUNT];
     const struct thrift_struct *type = reply ? method->response : method->request;
     int16_t wrapper = reply ? 0 : 1;
-    struct bytes args = fuzz_copy(data + 2, size - 2), text;
+    struct bytes args = fuzz_copy(data + 2, size - 2);
     union rpc_any value, again;
-    int32_t number;
+    struct thrift_exception_fields fields;
 
     fuzz_begin();
-    int exception = thrift_decode_exception(form.protocol, args, &text, &number);
+    int exception = thrift_decode_exception(form.protocol, args, &fields);
     int error = thrift_decode(form.protocol, args, wrapper, type, &value);
     fuzz_check_memory(0);
     FUZZ_CHECK(exception == 0 || exception == CLYMQ_EPROTO);

@@ -182,6 +182,16 @@ class Failures(unittest.TestCase):
                 self.assertLess(time.monotonic() - began, 30)
                 self.assertEqual(stream.handle.recv(1), b"")
 
+    def test_exceptions_have_numbers(self):
+        """Field 20 of the exception, which Thrift's own class skips: seen in the bytes."""
+        with socket.create_connection(("127.0.0.1", self.server.broker_port)) as stream:
+            stream.settimeout(60)
+            body = call_bytes("pull", 5, pull("t", "p", 1000))
+            stream.sendall(struct.pack(">i", len(body)) + body)
+            stream.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: stream.recv(4096), b""))
+        self.assertIn(struct.pack(">BhiBhiB", TType.I32, 2, 6, TType.I32, 20, -25, TType.STOP), answer)
+
     def test_unknown_method(self):
         with harness.broker(self.server) as server:
             server.client._oprot.writeMessageBegin("BecomeLeader", 1, 9)

@@ -252,7 +252,7 @@ static void handle_pull(struct fake_server *server, struct net_call *call)
         }
         data = buf_new(len ? len : 1);
         if (!data) { /* the client's tests of memory that runs out hit the server, too */
-            net_call_fail(call, THRIFT_INTERNAL_ERROR, "%s", error_sentence(CLYMQ_ENOMEM));
+            net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_ENOMEM, "%s", error_sentence(CLYMQ_ENOMEM));
             return;
         }
         for (size_t i = first; i < at; i++) {
@@ -327,8 +327,12 @@ static void on_call(void *ctx, struct net_call *call)
     case RPC_METHOD_DESCRIBE_TOPIC:
         handle_describe(server, call);
         break;
+    case RPC_METHOD_CREATE_TOPIC: /* as a server would that knows no numbers */
+        net_call_fail(call, THRIFT_INTERNAL_ERROR, 0, "%s", error_sentence(CLYMQ_EEXIST));
+        break;
     default:
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, "%s", error_sentence(CLYMQ_EEXIST));
+        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_EEXIST,
+                      "there is such a thing, or we are shutting down: try again");
     }
 }
 

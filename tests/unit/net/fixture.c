@@ -90,13 +90,13 @@ static void on_call(void *ctx, struct net_call *call)
     struct bytes message = decode_push(call, &request);
     struct rpc_push_response response = {.ret = true, .err = message};
     if (!message.ptr)
-        net_call_fail(call, THRIFT_PROTOCOL_ERROR, "malformed");
+        net_call_fail(call, THRIFT_PROTOCOL_ERROR, CLYMQ_EPROTO, "malformed");
     else if (bytes_equal(request.producer, BYTES_LITERAL("hold"))) {
         assert_true(env->held_count < ENV_HELD);
         env->held[env->held_count++] = call;
     } else if (bytes_equal(request.producer, BYTES_LITERAL("fail"))) {
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, "the handler says no to %.*s", (int)request.topic.len,
-                      (const char *)request.topic.ptr);
+        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_EDENIED, "the handler says no to %.*s",
+                      (int)request.topic.len, (const char *)request.topic.ptr);
     } else if (bytes_equal(request.producer, BYTES_LITERAL("quiet"))) {
         response.err = BYTES_LITERAL("");
         net_call_answer(call, &response, NULL);
@@ -451,11 +451,11 @@ void raw_expect_exception(struct raw *raw, int32_t sequence, int32_t type, const
     struct thrift_message message = raw_receive(raw, &form);
     assert_int_equal(message.kind, THRIFT_EXCEPTION);
     assert_int_equal(message.sequence, sequence);
-    struct bytes text;
-    int32_t got;
-    assert_int_equal(thrift_decode_exception(form.protocol, message.args, &text, &got), 0);
-    assert_int_equal(got, type);
-    assert_non_null(memmem(text.ptr, text.len, text_part, strlen(text_part)));
+    struct thrift_exception_fields exception;
+    assert_int_equal(thrift_decode_exception(form.protocol, message.args, &exception), 0);
+    assert_int_equal(exception.type, type);
+    assert_int_not_equal(exception.error, 0);
+    assert_non_null(memmem(exception.text.ptr, exception.text.len, text_part, strlen(text_part)));
 }
 
 static bool raw_is_closed(void *ctx)

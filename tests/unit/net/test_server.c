@@ -245,11 +245,10 @@ static void test_long_sentence(void **state)
         raw_send(&raw);
         struct thrift_form form;
         struct thrift_message message = raw_receive(&raw, &form);
-        struct bytes text;
-        int32_t type;
-        assert_int_equal(thrift_decode_exception(form.protocol, message.args, &text, &type), 0);
-        assert_in_range(text.len, 500, 511);
-        assert_true(utf8_valid(text));
+        struct thrift_exception_fields exception;
+        assert_int_equal(thrift_decode_exception(form.protocol, message.args, &exception), 0);
+        assert_in_range(exception.text.len, 500, 511);
+        assert_true(utf8_valid(exception.text));
         raw_close(&raw);
     }
 }
@@ -403,7 +402,7 @@ static void test_closed_with_calls(void **state)
     }
     env_answer_held(env, 2);
     env_answer_held(env, 0);
-    net_call_fail(env->held[1], THRIFT_INTERNAL_ERROR, "too late");
+    net_call_fail(env->held[1], THRIFT_INTERNAL_ERROR, 0, "too late");
     env_run_for(env, 5);
     /* held[3] is never answered: freed with the server */
 }

@@ -170,9 +170,18 @@ static void test_exceptions(void **state)
     struct bytes expected =
         hex_decode("80010003 00000004 70757368 fffffffe 0b0001 00000003 6e6f21 080002 00000006 00");
     struct thrift_encoded encoded;
-    assert_int_equal(
-        thrift_encode_exception(&unframed, BYTES_LITERAL("push"), -2, THRIFT_INTERNAL_ERROR, "no!", &encoded),
-        0);
+    assert_int_equal(thrift_encode_exception(&unframed, BYTES_LITERAL("push"), -2, THRIFT_INTERNAL_ERROR, 0,
+                                             "no!", &encoded),
+                     0);
+    assert_int_equal(encoded.head_len, expected.len);
+    assert_memory_equal(encoded.buf->data, expected.ptr, expected.len);
+    buf_unref(encoded.buf);
+    bytes_free(expected);
+    expected = hex_decode("80010003 00000004 70757368 fffffffe 0b0001 00000003 6e6f21 080002 00000006 080014 "
+                          "ffffffdb 00");
+    assert_int_equal(thrift_encode_exception(&unframed, BYTES_LITERAL("push"), -2, THRIFT_INTERNAL_ERROR, -37,
+                                             "no!", &encoded),
+                     0);
     assert_int_equal(encoded.head_len, expected.len);
     assert_memory_equal(encoded.buf->data, expected.ptr, expected.len);
     buf_unref(encoded.buf);
@@ -181,22 +190,23 @@ static void test_exceptions(void **state)
     for (int i = 0; i < FORM_COUNT; i++) {
         struct thrift_form form = form_of(i);
         struct thrift_message message;
-        struct bytes text;
-        int32_t type;
+        struct thrift_exception_fields fields;
+        int error = i % 2 ? -20 : 0;
         assert_int_equal(thrift_encode_exception(&form, BYTES_LITERAL("push"), -2, THRIFT_UNKNOWN_METHOD,
-                                                 "unknown", &encoded),
+                                                 error, "unknown", &encoded),
                          0);
         struct bytes whole = exact_copy(encoded.buf->data, encoded.buf->len);
         buf_unref(encoded.buf);
         take_apart(whole, &form, &message);
         assert_int_equal(message.kind, THRIFT_EXCEPTION);
         assert_int_equal(message.sequence, -2);
-        assert_int_equal(thrift_decode_exception(form.protocol, message.args, &text, &type), 0);
-        assert_int_equal(type, THRIFT_UNKNOWN_METHOD);
-        assert_true(bytes_equal(text, BYTES_LITERAL("unknown")));
+        assert_int_equal(thrift_decode_exception(form.protocol, message.args, &fields), 0);
+        assert_int_equal(fields.type, THRIFT_UNKNOWN_METHOD);
+        assert_int_equal(fields.error, error);
+        assert_true(bytes_equal(fields.text, BYTES_LITERAL("unknown")));
         for (size_t len = 0; len < message.args.len; len++) {
             struct bytes cut = exact_copy(message.args.ptr, len);
-            assert_int_equal(thrift_decode_exception(form.protocol, cut, &text, &type), CLYMQ_EPROTO);
+            assert_int_equal(thrift_decode_exception(form.protocol, cut, &fields), CLYMQ_EPROTO);
             bytes_free(cut);
         }
         bytes_free(whole);
@@ -357,7 +367,7 @@ static void test_what_encoding_refuses(void **state)
     assert_int_equal(thrift_encode(&form, THRIFT_CALL, pub->name, 7, 1, pub->request, &request, &encoded),
                      CLYMQ_ENOMEM);
     mem_fail_nth(1);
-    assert_int_equal(thrift_encode_exception(&form, pub->name, 7, THRIFT_PROTOCOL_ERROR, "", &encoded),
+    assert_int_equal(thrift_encode_exception(&form, pub->name, 7, THRIFT_PROTOCOL_ERROR, 0, "", &encoded),
                      CLYMQ_ENOMEM);
     mem_fail_nth(0);
     assert_int_equal(encoded.head_len, 99);

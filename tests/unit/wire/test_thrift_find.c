@@ -288,11 +288,10 @@ static void test_random_changes(void **state)
             assert_true(extent.body + extent.body_len <= whole.len);
             struct bytes body = exact_copy(whole.ptr + extent.body, extent.body_len);
             if (thrift_read_message(extent.form.protocol, body, &message) == 0) {
-                struct bytes text;
-                int32_t type;
+                struct thrift_exception_fields fields;
                 for (int i = 0; i < RPC_METHOD_COUNT; i++)
                     thrift_decode(extent.form.protocol, message.args, 1, rpc_methods[i].request, &decoded);
-                thrift_decode_exception(extent.form.protocol, message.args, &text, &type);
+                thrift_decode_exception(extent.form.protocol, message.args, &fields);
             }
             bytes_free(body);
         } else if (error == CLYMQ_EAGAIN) {

@@ -88,7 +88,7 @@ static int exception(struct bytes data, int type, const char *text)
     int error = take_apart(data, &extent, &message);
     if (!error)
         error = thrift_encode_exception(&extent.form, message.method, message.sequence,
-                                        (enum thrift_exception)type, text, &encoded);
+                                        (enum thrift_exception)type, -37, text, &encoded);
     if (error)
         return error;
     printf("ok ");
@@ -100,13 +100,13 @@ static int exception_text(struct bytes data)
 {
     struct thrift_extent extent;
     struct thrift_message message;
-    struct bytes text;
-    int32_t type;
+    struct thrift_exception_fields fields;
     int error = take_apart(data, &extent, &message);
     if (!error)
-        error = thrift_decode_exception(extent.form.protocol, message.args, &text, &type);
+        error = thrift_decode_exception(extent.form.protocol, message.args, &fields);
     if (!error)
-        printf("ok %d %d %.*s\n", message.kind, type, (int)text.len, (const char *)text.ptr);
+        printf("ok %d %d %.*s\n", message.kind, fields.type, (int)fields.text.len,
+               (const char *)fields.text.ptr);
     return error;
 }
 
