@@ -43,8 +43,10 @@ static int partition_read(struct partition *partition, int64_t offset, size_t ma
         if (from >= limit)
             continue;
         int error = block_read(block, from, limit, max_bytes, ret_range);
-        if (error || ret_range->len > 0)
+        if (error || ret_range->len > 0) {
+            ret_range->more = ret_range->more || limit < shown;
             return error;
+        }
     }
     return 0;
 }
@@ -58,8 +60,10 @@ static bool pull_try(struct partition_pull *pull)
         pull_finish(pull, error);
         return true;
     }
-    bool enough =
-        pull->range.len > 0 && (pull->range.len >= pull->min_bytes || pull->range.len >= pull->max_bytes);
+    /* A range ends with its segment, and before a batch that does not fit: waiting adds nothing to it then.
+     */
+    bool enough = pull->range.len > 0 && (pull->range.len >= pull->min_bytes || pull->range.more ||
+                                          pull->range.len >= pull->max_bytes);
     if (enough || pull->wait_ms <= 0) {
         pull_finish(pull, 0);
         return true;

@@ -99,6 +99,7 @@ struct block_range {
     uint64_t position;
     size_t len;
     int64_t first_offset; /* base offset of the first batch (may lie below the asked offset) */
+    bool more;            /* batches below limit_offset lie behind it: it would not grow by waiting */
 };
 /* The batches from the one that holds (or, after a gap, follows) offset, all below limit_offset (a batch
  * boundary: the watermark), up to max_bytes but at least one batch. len 0 and no ref: nothing there.

@@ -190,6 +190,16 @@ static int align_end(struct block *block, const struct place *place, uint32_t en
     return 0;
 }
 
+/* Whether batches lie between position end of the segment and the limit. */
+static bool has_more(const struct block *block, uint32_t number, uint32_t end, const struct log_point *limit)
+{
+    const struct segment *segment = block->segments[number];
+    if (segment->base == limit->base)
+        return end < limit->position;
+    return end < readable_size(block, segment) || limit->position > 0 ||
+           block->segments[number + 1]->base != limit->base;
+}
+
 int block_read(struct block *block, int64_t offset, int64_t limit_offset, size_t max_bytes,
                struct block_range *ret_range)
 {
@@ -238,7 +248,8 @@ int block_read(struct block *block, int64_t offset, int64_t limit_offset, size_t
                                       .file = ref->file,
                                       .position = place.position,
                                       .len = end - place.position,
-                                      .first_offset = place.header.base_offset};
+                                      .first_offset = place.header.base_offset,
+                                      .more = has_more(block, place.segment, end, &limit)};
     return 0;
 }
 

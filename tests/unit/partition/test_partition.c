@@ -693,6 +693,40 @@ static void test_blocks_no_longer_named_are_removed(void **state)
     machine_free(machine);
 }
 
+/* A pull waits only for what could still be added to its answer, which ends with a segment, with a block, and
+ * before a batch that does not fit. */
+static void test_pulls_wait_for_nothing(void **state)
+{
+    enum { BATCHES = 40, VALUE = 60000 }; /* two segments and a half of 1 MiB */
+    struct machine *machine = machine_new(5);
+    struct test_push push;
+    struct test_pull pull;
+    uint64_t started_ns;
+    for (int i = 0; i < BATCHES; i++) {
+        push_batch(machine, &push, batch_of(1, VALUE, 5000, -1, 0), -1);
+        run_until(machine, &push.done);
+        assert_int_equal(push.push.error, 0);
+    }
+    started_ns = sim_world_now_ns(machine->world);
+    for (int64_t offset = 0; offset < 30; offset++) { /* two batches fit, and not min_bytes of them */
+        pull_start(machine, &pull, offset, 3 * VALUE, 3 * VALUE, 10000);
+        run_until(machine, &pull.done);
+        assert_int_equal(pull.pull.error, 0);
+        assert_in_range(pull.pull.range.len, VALUE, 3 * VALUE);
+        block_range_release(&pull.pull.range);
+    }
+    pull_start(machine, &pull, 10, 4 << 20, 4 << 20, 10000); /* up to the segment's end */
+    run_until(machine, &pull.done);
+    assert_in_range(pull.pull.range.len, VALUE, 1 << 20);
+    block_range_release(&pull.pull.range);
+    assert_in_range(sim_world_now_ns(machine->world) - started_ns, 0, IO_MS(1000));
+    pull_start(machine, &pull, BATCHES - 1, 1 << 20, 1 << 20, 2000); /* at the log's end it waits */
+    run_until(machine, &pull.done);
+    assert_in_range(sim_world_now_ns(machine->world) - started_ns, IO_MS(2000), IO_MS(4000));
+    block_range_release(&pull.pull.range);
+    machine_free(machine);
+}
+
 static void test_pulls_wait(void **state)
 {
     struct machine *machine = machine_new(9);
@@ -1017,6 +1051,7 @@ int main(void)
         cmocka_unit_test(test_a_new_block_goes_on),
         cmocka_unit_test(test_blocks_no_longer_named_are_removed),
         cmocka_unit_test(test_pulls_wait),
+        cmocka_unit_test(test_pulls_wait_for_nothing),
         cmocka_unit_test(test_nothing_uncommitted_is_shown),
         cmocka_unit_test(test_a_failed_sync_is_final),
         cmocka_unit_test(test_offsets_by_time),
