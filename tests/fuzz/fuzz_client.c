@@ -159,7 +159,8 @@ static void answer(struct peer *peer, const struct net_message *call)
         struct thrift_encoded encoded;
         char *text = mem_strndup(content.len ? (const void *)content.ptr : "", content.len);
         FUZZ_CHECK(text && thrift_encode_exception(&extent->form, message.method, message.sequence,
-                                                   THRIFT_INTERNAL_ERROR, text, &encoded) == 0);
+                                                   THRIFT_INTERNAL_ERROR, -(int32_t)(content.len % 64), text,
+                                                   &encoded) == 0);
         peer_send(peer, encoded.buf->data, encoded.buf->len);
         buf_unref(encoded.buf);
         mem_free(text);
