@@ -294,6 +294,7 @@ static void add_slots(struct admin *admin)
     slot->steady = slot->retained = true;
     job = add_job(admin, JOB_CREATE_TOPIC, slot);
     job->partitions = 1;
+    slot->retention_bytes = 65536;
     job->config = "{\"retention_bytes\":65536}";
 
     admin->churned = history_add_slot(history, "churn", "0");

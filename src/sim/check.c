@@ -5,6 +5,9 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "sim/machine.h"
+#include "sim/value.h"
+#include "store/block.h"
 
 /* ---- I1 ---- */
 
@@ -127,12 +130,87 @@ static void check_order_in_time(struct history *history)
     mem_free(moments);
 }
 
+/* ---- the disk ---- */
+
+enum { RECORD_OVERHEAD = 200 }; /* at most: a single message as a batch of its own */
+
+/* What may have counted as stored when retention looked, and was lost or not seen since. */
+static uint64_t bytes_in_doubt(const struct history *history, const struct slot *slot)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < history->count; i++) {
+        const struct message *message = &history->messages[i];
+        int64_t offset = message->answered_offset < 0 ? message->seen_offset : message->answered_offset;
+        bool dropped = offset >= 0 && offset < slot->current->log_start;
+
+        if (message->slot == slot->number && !message->drained && !dropped &&
+            message->state != MESSAGE_REFUSED)
+            bytes += message->size + RECORD_OVERHEAD;
+    }
+    return bytes;
+}
+
+/* Retention drops whole segments, and only as many as leave what is to be kept. */
+static void check_retention(struct history *history)
+{
+    uint64_t segment_bytes = machine_segment_bytes(history->run->machine);
+
+    for (unsigned i = 0; i < history->slot_count && !run_is_over(history->run); i++) {
+        const struct slot *slot = &history->slots[i];
+        const struct track *track = slot->current;
+
+        if (!slot->retained || !track || track->damaged)
+            continue;
+        uint64_t most = slot->retention_bytes + 2 * segment_bytes + VALUE_SIZE_MAX;
+        if (track->log_start > 0 &&
+            track->drained_bytes + bytes_in_doubt(history, slot) < slot->retention_bytes)
+            run_violation(history->run, "I1",
+                          "retention left %" PRIu64 " bytes in %s/%s, and %" PRIu64 " are to be kept",
+                          track->drained_bytes, slot->topic, slot->partition, slot->retention_bytes);
+        if (track->drained_bytes > most)
+            run_violation(history->run, "I7",
+                          "%s/%s holds %" PRIu64 " bytes, and retention should leave %" PRIu64 " at most",
+                          slot->topic, slot->partition, track->drained_bytes, most);
+    }
+}
+
+/* Folders of deleted partitions are gone, too. */
+static void check_disk(struct history *history)
+{
+    struct io_fs *fs = sim_process_fs(machine_process(history->run->machine));
+    struct block_key *keys;
+    size_t count, partitions = 0, live = 0;
+
+    for (unsigned i = 0; i < history->slot_count; i++) {
+        if (!history->slots[i].current || history->slots[i].current->damaged)
+            return; /* what is there nobody knows */
+        live++;
+    }
+    if (block_list(fs, &keys, &count))
+        return;
+    for (size_t i = 0; i < count; i++) {
+        bool known = false;
+
+        for (size_t k = 0; k < i && !known; k++)
+            known = keys[k].partition == keys[i].partition && uuid_equal(keys[k].topic, keys[i].topic);
+        partitions += !known;
+    }
+    mem_free(keys);
+    if (partitions > live)
+        run_violation(history->run, "I7",
+                      "%zu partitions lie on the disk and %zu were left: deleted ones were not removed",
+                      partitions, live);
+}
+
 void check_end(struct history *history)
 {
     for (uint32_t i = 0; i < history->count && !run_is_over(history->run); i++)
         check_present(history, i);
     check_order_of_clients(history);
     check_order_in_time(history);
+    check_retention(history);
+    check_disk(history);
 }
 
 /* ---- I7 ---- */

@@ -233,6 +233,7 @@ void history_read_begin(struct history *history, struct slot *slot, struct histo
         .slot = slot,
         .track = slot->current,
         .begun_ns = run_now_ns(history->run),
+        .hazard = history->hazard,
         .watermark = slot->current ? slot->current->watermark : 0,
         .log_start = slot->current ? slot->current->log_start : 0,
     };
@@ -269,7 +270,7 @@ void history_told(struct history *history, const struct history_read *read, stru
         track->watermark = watermark;
     if (log_start >= track->log_start) {
         track->log_start = log_start;
-        track->log_start_hazard = history->hazard;
+        track->log_start_hazard = read->hazard;
     }
 }
 

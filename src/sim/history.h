@@ -38,6 +38,7 @@ struct track {
     uint32_t damaged_hazard; /* history->hazard then */
     bool damage_reported;    /* a reader or the broker noticed */
     bool drained;            /* the final drain read it to its end */
+    uint64_t drained_bytes;  /* of the batches that it read */
     uint32_t *at;            /* message + 1 by offset; 0 = not known */
     size_t at_count;
     int64_t watermark;         /* highest told to anybody */
@@ -50,7 +51,8 @@ struct slot {
     uint16_t number;
     char topic[HISTORY_NAME_MAX], partition[HISTORY_NAME_MAX];
     bool steady;                    /* never deleted */
-    bool retained;                  /* old messages are dropped by retention */
+    bool retained;                  /* old messages are dropped by retention … */
+    uint64_t retention_bytes;       /* … and so much is kept */
     bool levels;                    /* its ack level is changed now and then */
     struct track *current, *tracks; /* current NULL: there is none, or it is being made or deleted */
 };
@@ -94,6 +96,7 @@ struct history_read {
     struct slot *slot;
     struct track *track;
     uint64_t begun_ns;
+    uint32_t hazard; /* history->hazard then: the answer may be older than what happened since */
     int64_t watermark, log_start;
 };
 void history_read_begin(struct history *history, struct slot *slot, struct history_read *ret_read);

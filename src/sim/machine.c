@@ -361,6 +361,11 @@ void machine_fail_metadata(struct machine *machine, uint32_t ppm)
     sim_meta_store_set_faults(machine->meta_store, &faults);
 }
 
+uint64_t machine_segment_bytes(const struct machine *machine)
+{
+    return (uint64_t)machine->config.store.segment_bytes;
+}
+
 uint64_t machine_disk_used(const struct machine *machine)
 {
     uint64_t left, total;

@@ -39,6 +39,7 @@ bool machine_is_healthy(const struct machine *machine);
 bool machine_needs_restart(const struct machine *machine);
 
 void machine_fail_metadata(struct machine *machine, uint32_t ppm);
-uint64_t machine_disk_used(const struct machine *machine); /* bytes; 0 while it is down */
+uint64_t machine_segment_bytes(const struct machine *machine); /* of every log */
+uint64_t machine_disk_used(const struct machine *machine);     /* bytes; 0 while it is down */
 
 #endif

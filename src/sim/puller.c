@@ -76,7 +76,7 @@ static void passed(struct puller *puller, struct track *track, int64_t from, int
     puller->gap.track = track;
     puller->gap.from = from;
     puller->gap.to = to;
-    puller->gap.hazard = history->hazard;
+    puller->gap.hazard = puller->read.hazard;
 }
 
 static void on_start(void *ctx, const struct net_answer *answer)

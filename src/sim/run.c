@@ -22,7 +22,8 @@ enum {
     READY_MS = 30000,
     HEALTHY_MS = 30000,
     SERVED_MS = 10000,
-    IDLE_MS = 150000, /* longer than any delivery time-out */
+    IDLE_MS = 150000,    /* longer than any delivery time-out */
+    RETAINED_MS = 10000, /* longer than the broker takes to look at what retention would drop */
     DRAIN_MS = 60000,
     EVENTS_MAX = 100 * 1000 * 1000,
 };
@@ -176,7 +177,8 @@ static bool last_crash(struct run *run)
         machine_kill(run->machine, false);
     else
         machine_restart(run->machine);
-    return become_healthy(run);
+    /* A start of the log that was not durable yet is put back, and retention has to do its work again. */
+    return become_healthy(run) && step_until(run, RETAINED_MS, NULL);
 }
 
 static bool drain(struct run *run)

@@ -11,9 +11,10 @@
 #include "base/mem.h"
 #include "sim/caller.h"
 #include "sim/machine.h"
+#include "sim/nemesis.h"
 #include "wire/batch.h"
 
-enum { INFLATE_MAX = 64 << 20, TIMES_ASKED = 4, DRAIN_PAUSE_MS = 20, TIMEOUT_MS = 10000 };
+enum { INFLATE_MAX = 64 << 20, TIMES_ASKED = 4, DRAIN_PAUSE_MS = 20, TIMEOUT_MS = 10000, SLOW_MS = 500 };
 
 struct seen_time {
     int64_t offset, timestamp_ms;
@@ -28,6 +29,10 @@ struct tail {
     struct io_timer timer;
     unsigned pause_ms;
     struct history_read read; /* of the call under way */
+    struct {
+        size_t max_bytes, min_bytes;
+        int64_t wait_ms;
+    } asked; /* of the pullBatch under way */
     bool stopped;
     int64_t offset; /* the next one to read */
 
@@ -112,6 +117,8 @@ static int take_batches(struct tail *tail, struct track *track, struct bytes res
                           "%s was served offsets up to %" PRId64 ", past the watermark %" PRId64
                           " of the same answer",
                           tail->name, batch_last_offset(&header), watermark);
+        if (tail->drain && track && batch_last_offset(&header) >= tail->offset)
+            track->drained_bytes += header.size;
         while (!batch_is_control(&header) && !(error = batch_reader_next(&reader, &record)))
             take_record(tail, track, &record);
         batch_reader_end(&reader);
@@ -125,6 +132,49 @@ static int take_batches(struct tail *tail, struct track *track, struct bytes res
         rest = bytes_of(rest.ptr + header.size, rest.len - header.size);
     }
     return 0;
+}
+
+/* ---- how much, and when ---- */
+
+static void check_amount(struct tail *tail, const struct rpc_pull_batch_response *response,
+                         int64_t asked_offset)
+{
+    struct bytes batches = response->batches;
+    struct batch_header header;
+
+    if (!batches.len || batch_check(batches, UINT32_MAX, &header))
+        return;
+    if (batch_last_offset(&header) < asked_offset)
+        run_violation(tail->run, "I2",
+                      "%s asked for offset %" PRId64 " and was served a batch that ends at %" PRId64,
+                      tail->name, asked_offset, batch_last_offset(&header));
+    if (batches.len > tail->asked.max_bytes && batches.len > header.size)
+        run_violation(tail->run, "I2", "%s asked for at most %zu bytes and was served several batches of %zu",
+                      tail->name, tail->asked.max_bytes, batches.len);
+}
+
+/* A pull waits until there is min_bytes of what it can be given, and not for what it cannot. */
+static void check_wait(struct tail *tail, const struct rpc_pull_batch_response *response)
+{
+    const struct run *run = tail->run;
+    uint64_t serving_ns = machine_serving_since_ns(run->machine), begun_ns = tail->read.begun_ns;
+    uint64_t waited_ns = run_now_ns(run) - begun_ns, wait_ns = IO_MS((uint64_t)tail->asked.wait_ms);
+    bool more = tail->offset < response->high_watermark;
+
+    if (serving_ns == 0 || serving_ns > begun_ns) /* a broker that stops answers at once */
+        return;
+    if (!more && response->batches.len < tail->asked.min_bytes &&
+        response->batches.len < tail->asked.max_bytes && waited_ns < wait_ns)
+        run_violation(
+            tail->run, "I7",
+            "%s was to wait %" PRId64 " ms for %zu bytes and was answered with %zu after %" PRIu64 " us",
+            tail->name, tail->asked.wait_ms, tail->asked.min_bytes, response->batches.len, waited_ns / 1000);
+    if (tail->offset < tail->read.watermark && wait_ns >= IO_MS(SLOW_MS) && waited_ns >= wait_ns &&
+        nemesis_is_quiet_since(run->nemesis, machine_started_ns(run->machine)))
+        run_violation(tail->run, "I7",
+                      "%s waited %" PRIu64 " ms for an answer that ends at offset %" PRId64 ", and %" PRId64
+                      " was committed before it asked",
+                      tail->name, waited_ns / 1000000, tail->offset, tail->read.watermark);
 }
 
 /* A reader's own check failed, or the broker said that the place is damaged. */
@@ -237,8 +287,13 @@ static void on_batches(void *ctx, const struct net_answer *answer)
     if (response->error) {
         refused(tail, track, response);
     } else {
+        int64_t asked_offset = tail->offset;
         int error = take_batches(tail, track, response->batches, response->high_watermark);
 
+        if (!error && track && !track->damaged) {
+            check_amount(tail, response, asked_offset);
+            check_wait(tail, response);
+        }
         if (error)
             damaged(tail, track, error);
         if (tail->drain && track && tail->offset >= response->high_watermark)
@@ -261,6 +316,9 @@ static int ask_batches(struct tail *tail)
         .wait_ms = tail->drain ? 0 : (int32_t)rng_below(rng, 2000),
     };
 
+    tail->asked.max_bytes = (size_t)request.max_bytes;
+    tail->asked.min_bytes = (size_t)request.min_bytes;
+    tail->asked.wait_ms = request.wait_ms;
     return caller_call(&tail->caller, RPC_METHOD_PULL_BATCH, &request, NULL, TIMEOUT_MS, on_batches, tail);
 }
 
