@@ -1,16 +1,9 @@
-/* clymq bench consume: how fast what is stored comes out, and how old each message is when it arrives. */
-#include <inttypes.h>
+/* clymq bench consume: how fast what is stored comes out. */
+#include "cli/bench_consume.h"
+
 #include <time.h>
 
-#include "base/mem.h"
-#include "cli/cli.h"
-
-struct bench_values {
-    struct cli_common common;
-    char *from;
-    int64_t messages, buffer_bytes, fetch_bytes;
-};
-#define AT(field) offsetof(struct bench_values, field)
+#define AT(field) offsetof(struct bench_consume_values, field)
 
 static const struct option bench_table[] = {
     {.name = "messages",
@@ -28,13 +21,21 @@ static const struct option bench_table[] = {
      .section = "Load",
      .placeholder = "PLACE",
      .help = "As in `clymq consume`."},
+    {.name = "method",
+     .type = OPTION_CHOICE,
+     .offset = AT(method),
+     .fallback = "library",
+     .choices = "library|pullBatch",
+     .section = "Reading",
+     .help = "library: what a program with libclymq gets, every checksum verified. pullBatch: calls of that "
+             "method whose batches are received and counted, but not looked into."},
     {.name = "fetch_bytes",
      .type = OPTION_SIZE,
      .offset = AT(fetch_bytes),
      .fallback = "1M",
      .min = 1,
      .max = 1 << 30,
-     .section = "Load",
+     .section = "Reading",
      .help = "Asked for at once, per partition."},
     {.name = "buffer_bytes",
      .type = OPTION_SIZE,
@@ -42,15 +43,26 @@ static const struct option bench_table[] = {
      .fallback = "8M",
      .min = 65536,
      .max = INT64_MAX / 4,
-     .section = "Load",
-     .help = "Memory for messages fetched ahead."},
-    CLI_COMMON_OPTIONS(struct bench_values),
+     .section = "Reading",
+     .help = "Memory for messages fetched ahead; with the library."},
+    {.name = "connections",
+     .type = OPTION_INT,
+     .offset = AT(connections),
+     .fallback = "1",
+     .min = 1,
+     .max = 10000,
+     .section = "Reading",
+     .help = "With pullBatch: connections, between which the partitions, or ranges of them, are divided."},
+    {.name = "depth",
+     .type = OPTION_INT,
+     .offset = AT(depth),
+     .fallback = "2",
+     .min = 1,
+     .max = 1000,
+     .section = "Reading",
+     .help = "With pullBatch: calls under way on each connection."},
+    BENCH_COMMON_OPTIONS(struct bench_consume_values),
     {0},
-};
-
-struct bench {
-    struct latency age;
-    uint64_t messages, bytes;
 };
 
 static int64_t wall_ms(void)
@@ -60,97 +72,27 @@ static int64_t wall_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static int report(const struct bench_values *values, const struct bench *bench, double seconds)
-{
-    double ms[3];
-    const double quantiles[] = {0.5, 0.99, 0.999};
-    for (size_t i = 0; i < 3; i++)
-        ms[i] = (double)latency_quantile(&bench->age, quantiles[i]) / 1000;
-    if (values->common.json)
-        printf("{\"messages\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"seconds\":%.3f,\"messages_per_s\":%.0f,"
-               "\"mb_per_s\":%.2f,\"age_ms\":{\"p50\":%.3f,\"p99\":%.3f,\"p999\":%.3f,\"max\":%.3f}}\n",
-               bench->messages, bench->bytes, seconds, (double)bench->messages / seconds,
-               (double)bench->bytes / 1e6 / seconds, ms[0], ms[1], ms[2], (double)bench->age.max_us / 1000);
-    else
-        printf("%" PRIu64 " messages, %" PRIu64 " bytes in %.2f s: %.0f messages/s, %.2f MB/s\n"
-               "age on arrival, ms: p50 %.2f, p99 %.2f, p99.9 %.2f, max %.2f\n",
-               bench->messages, bench->bytes, seconds, (double)bench->messages / seconds,
-               (double)bench->bytes / 1e6 / seconds, ms[0], ms[1], ms[2], (double)bench->age.max_us / 1000);
-    return cli_finish_output(CLI_OK);
-}
-
-static int read_all(const struct bench_values *values, clymq_consumer *consumer, struct bench *bench)
-{
-    int64_t started_us = cli_now_us(), last_us = started_us, now_ms = wall_ms();
-    while (!cli_interrupted() && !(values->messages && bench->messages == (uint64_t)values->messages)) {
-        const clymq_message *message;
-        int got = clymq_consume(consumer, 0, &message);
-        if (got == 0) {
-            if (!values->messages && clymq_consumer_at_end(consumer))
-                break;
-            got = clymq_consume(consumer, 50, &message);
-            now_ms = wall_ms();
-        }
-        if (got < 0 && !error_retriable(got))
-            return cli_failed();
-        if (got <= 0)
-            continue;
-        if ((++bench->messages & 255) == 0)
-            now_ms = wall_ms();
-        bench->bytes += message->key_len + message->value_len;
-        latency_add(&bench->age, (now_ms - message->timestamp_ms) * 1000);
-        last_us = 0;
-    }
-    if (last_us == 0)
-        last_us = cli_now_us();
-    double seconds = (double)(last_us - started_us) / 1e6;
-    return report(values, bench, seconds > 1e-6 ? seconds : 1e-6);
-}
-
-static int bench_with(const struct bench_values *values, const char *topic, clymq_client *client,
-                      struct bench *bench, const struct cli_place *place)
-{
-    clymq_consumer *consumer;
-    char **names = NULL;
-    size_t count = 0;
-    if (clymq_consumer_new(client, &consumer) != 0)
-        return cli_failed();
-    char fetch[32], buffer[32];
-    snprintf(fetch, sizeof(fetch), "%" PRId64, values->fetch_bytes);
-    snprintf(buffer, sizeof(buffer), "%" PRId64, values->buffer_bytes);
-    int code = clymq_consumer_set(consumer, "fetch_max_bytes", fetch) ||
-                       clymq_consumer_set(consumer, "buffer_bytes", buffer)
-                   ? cli_failed()
-                   : cli_partitions(client, topic, &names, &count);
-    for (size_t i = 0; !code && i < count; i++) {
-        int error = place->by_time ? clymq_consumer_assign_time(consumer, topic, names[i], place->at)
-                                   : clymq_consumer_assign(consumer, topic, names[i], place->at);
-        code = error ? cli_failed() : 0;
-    }
-    if (!code) {
-        cli_catch_signals();
-        code = read_all(values, consumer, bench);
-    }
-    if (names)
-        cli_free_names(names, count);
-    clymq_consumer_free(consumer);
-    return code;
-}
-
 static int bench_run(void *values_ptr, int argc, char **argv)
 {
-    struct bench_values *values = values_ptr;
+    static const char *const methods[] = {"library", "pullBatch"};
+    struct bench_consume_values *values = values_ptr;
+    const char *topic = argc > 0 ? argv[0] : "clymq-bench";
     struct cli_place place;
     if (cli_parse_place(values->from, wall_ms(), &place) != 0)
         return cli_usage("--from \"%s\": expected beginning, end, an offset or a time", values->from);
-    struct bench *bench = mem_zalloc(sizeof(*bench));
+    struct bench_result *result = bench_result_new("bench consume", methods[values->method]);
     clymq_client *client;
-    int code = bench ? cli_connect(&values->common, &client) : CLI_FAILED;
+    int code = result ? cli_connect(&values->base.common, &client) : CLI_FAILED;
     if (!code) {
-        code = bench_with(values, argc > 0 ? argv[0] : "clymq-bench", client, bench, &place);
+        cli_catch_signals();
+        code = values->method == CONSUME_LIBRARY
+                   ? bench_consume_by_library(values, topic, client, &place, result)
+                   : bench_consume_by_calls(values, topic, client, &place, result);
+        if (!code)
+            code = bench_report(result, &values->base);
         clymq_client_free(client);
     }
-    mem_free(bench);
+    bench_result_free(result);
     return code;
 }
 
@@ -158,10 +100,14 @@ const struct cli_command cli_bench_consume = {
     .name = "bench consume",
     .arguments = "[TOPIC]",
     .summary = "Measure how fast messages are given out.",
-    .details = "The topic is clymq-bench unless named: fill it with `clymq bench produce`.\n\n"
-               "Examples:\n  clymq bench consume\n  clymq bench consume orders --messages 1000000 --json\n",
+    .details =
+        "The topic is clymq-bench unless named: fill it with `clymq bench produce`. With the library the "
+        "report tells\nhow old messages were on arrival, and bytes are those of keys and values; with "
+        "pullBatch it tells how long\na call took, and bytes are those of the stored batches.\n\n"
+        "Examples:\n  clymq bench consume\n  clymq bench consume orders --messages 1000000 --json\n"
+        "  clymq bench consume --method pullBatch --connections 4\n",
     .table = bench_table,
-    .values_size = sizeof(struct bench_values),
+    .values_size = sizeof(struct bench_consume_values),
     .arguments_min = 0,
     .arguments_max = 1,
     .run = bench_run,

@@ -72,7 +72,8 @@ extern const struct cli_command *const cli_commands[]; /* NULL-ended */
 
 extern const struct cli_command cli_topic_create, cli_topic_set, cli_topic_list, cli_topic_describe,
     cli_topic_delete, cli_partition_create, cli_partition_set, cli_partition_delete, cli_produce, cli_consume,
-    cli_bench_produce, cli_bench_consume, cli_block_dump, cli_fsck, cli_completion;
+    cli_bench_produce, cli_bench_consume, cli_bench_e2e, cli_bench_connections, cli_block_dump, cli_fsck,
+    cli_completion;
 
 /* The command that argv begins with and how many words its name takes, or NULL. */
 const struct cli_command *cli_find_command(int argc, char **argv, int *ret_words);
@@ -136,15 +137,5 @@ void progress_begin(struct progress *progress);
 /* Redraws now and then. total_bytes 0 = not known. */
 void progress_update(struct progress *progress, uint64_t messages, uint64_t bytes, uint64_t total_bytes);
 void progress_end(struct progress *progress);
-
-/* ---- latency.c: a histogram with 1/64 resolution ---- */
-
-enum { LATENCY_BUCKETS = 64 * 40 };
-struct latency {
-    uint64_t counts[LATENCY_BUCKETS];
-    uint64_t count, sum_us, max_us;
-};
-void latency_add(struct latency *latency, int64_t us);
-uint64_t latency_quantile(const struct latency *latency, double q); /* in us */
 
 #endif

@@ -1,22 +1,24 @@
-/* Latencies in microseconds, in buckets that are at most 1/32 wide: exact below 64, then 64 buckets for each
- * power of two, of which the lower half would repeat the power before (so 32 are used). */
-#include "cli/cli.h"
+/* Latencies in microseconds, in buckets that are at most 1/64 wide, over the whole range of 64 bits: exact
+ * below 128, then 64 buckets for each power of two (of 128 the lower half would repeat the power before). */
+#include "cli/latency.h"
+
+enum { LINEAR = 128, HALF = LINEAR / 2, HALF_BITS = 6 };
 
 static unsigned bucket_of(uint64_t us)
 {
-    if (us < 64)
+    if (us < LINEAR)
         return (unsigned)us;
-    unsigned shift = 63 - (unsigned)__builtin_clzll(us) - 5;
-    unsigned index = shift * 32 + (unsigned)(us >> shift);
-    return index < LATENCY_BUCKETS ? index : LATENCY_BUCKETS - 1;
+    unsigned shift = 63 - (unsigned)__builtin_clzll(us) - HALF_BITS;
+    return shift * HALF + (unsigned)(us >> shift);
 }
 
 static uint64_t bucket_top(unsigned index)
 {
-    if (index < 64)
+    if (index < LINEAR)
         return index;
-    unsigned shift = index / 32 - 1;
-    return (((uint64_t)(index - shift * 32) + 1) << shift) - 1;
+    unsigned shift = index / HALF - 1;
+    /* The last bucket's end wraps round to UINT64_MAX. */
+    return (((uint64_t)(index - shift * HALF) + 1) << shift) - 1;
 }
 
 void latency_add(struct latency *latency, int64_t us)
@@ -27,6 +29,16 @@ void latency_add(struct latency *latency, int64_t us)
     latency->sum_us += value;
     if (value > latency->max_us)
         latency->max_us = value;
+}
+
+void latency_merge(struct latency *into, const struct latency *from)
+{
+    for (unsigned i = 0; i < LATENCY_BUCKETS; i++)
+        into->counts[i] += from->counts[i];
+    into->count += from->count;
+    into->sum_us += from->sum_us;
+    if (from->max_us > into->max_us)
+        into->max_us = from->max_us;
 }
 
 uint64_t latency_quantile(const struct latency *latency, double q)

@@ -7,10 +7,12 @@
 #include "cli/cli.h"
 
 const struct cli_command *const cli_commands[] = {
-    &cli_topic_create,  &cli_topic_set,        &cli_topic_list,    &cli_topic_describe,
-    &cli_topic_delete,  &cli_partition_create, &cli_partition_set, &cli_partition_delete,
-    &cli_produce,       &cli_consume,          &cli_block_dump,    &cli_fsck,
-    &cli_bench_produce, &cli_bench_consume,    &cli_completion,    NULL,
+    &cli_topic_create,      &cli_topic_set,        &cli_topic_list,
+    &cli_topic_describe,    &cli_topic_delete,     &cli_partition_create,
+    &cli_partition_set,     &cli_partition_delete, &cli_produce,
+    &cli_consume,           &cli_block_dump,       &cli_fsck,
+    &cli_bench_produce,     &cli_bench_consume,    &cli_bench_e2e,
+    &cli_bench_connections, &cli_completion,       NULL,
 };
 
 static void print_overview(FILE *out)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 import unittest
 
 import harness
@@ -179,13 +180,119 @@ class CommandLine(unittest.TestCase):
         self.assertIn(b"unknown partition", done.stderr)
         self.assertEqual(self.read(name), b"")
 
-    def test_bench(self):
-        done = json.loads(self.clymq("bench", "produce", "bench", "--messages", "20000", "--partitions", "2", "--json").stdout)
-        self.assertEqual((done["messages"], done["failed"]), (20000, 0))
-        self.assertLessEqual(done["latency_ms"]["p50"], done["latency_ms"]["p99"])
-        done = json.loads(self.clymq("bench", "consume", "bench", "--json").stdout)
+    def bench(self, *arguments):
+        done = json.loads(self.clymq("bench", *arguments, "--json", "--server-pid", self.server.process.pid).stdout)
+        self.assertEqual(done["failed"], 0)
+        self.assertGreaterEqual(done["server"]["cpu_s"], 0)
+        self.assertGreater(done["server"]["rss_max_bytes"], 1 << 20)
+        latency = done.get("latency_ms") or done["age_ms"]
+        ordered = [latency[name] for name in ("p50", "p90", "p99", "p999", "max")]
+        self.assertEqual(ordered, sorted(ordered))
+        return done
+
+    def test_bench_library(self):
+        done = self.bench("produce", "bench-library", "--messages", "20000", "--partitions", "2", "--connections", "3")
+        self.assertEqual((done["messages"], done["bytes"], done["method"]), (20000, 2000000, "library"))
+        done = self.bench("consume", "bench-library")
         self.assertEqual((done["messages"], done["bytes"]), (20000, 2000000))
-        self.assertIn(b"messages/s", self.clymq("bench", "consume", "bench").stdout)
+        self.assertEqual(self.bench("consume", "bench-library", "--messages", "100")["messages"], 100)
+        text = self.clymq("bench", "consume", "bench-library").stdout
+        self.assertIn(b"messages/s", text)
+        self.assertIn(b"p99.9", text)
+
+    def test_bench_push(self):
+        for ack in (1, -1, 0):
+            done = self.bench("produce", f"bench-push{ack}", "--method", "push", "--messages", "5000", "--size", "50",
+                              "--connections", "5", "--depth", "7", "--partitions", "3", "--ack", ack)
+            self.assertEqual((done["messages"], done["bytes"]), (5000, 250000))
+        self.assertEqual(self.bench("consume", "bench-push1")["messages"], 5000)
+        # Every message is there: of partitions 0, 1 and 2 as the connections take turns.
+        counts = {}
+        for line in self.read("bench-push1", "--print-partition", "--format", "hex").splitlines():
+            partition = line.split(b"\t")[0]
+            counts[partition] = counts.get(partition, 0) + 1
+        self.assertEqual(sorted(counts), [b"0", b"1", b"2"])
+
+    def test_bench_push_batch(self):
+        done = self.bench("produce", "bench-batch", "--method", "pushBatch", "--messages", "30000", "--size", "1K",
+                          "--batch-bytes", "64K", "--connections", "2", "--partitions", "5", "--ack", "-1")
+        per_call = done["messages_per_call"]
+        self.assertTrue(60 <= per_call <= 63, per_call)
+        self.assertEqual(done["messages"], (30000 + per_call - 1) // per_call * per_call)
+        self.assertEqual(done["bytes"], done["messages"] * 1024)
+        self.assertEqual(self.bench("consume", "bench-batch")["messages"], done["messages"])
+        for flags in ([], ["--connections", "1", "--depth", "1"], ["--connections", "7", "--depth", "3"],
+                      ["--fetch-bytes", "1"], ["--connections", "3", "--from", "0", "--fetch-bytes", "200K"]):
+            pulled = self.bench("consume", "bench-batch", "--method", "pullBatch", *flags)
+            self.assertEqual(pulled["messages"], done["messages"], flags)
+            self.assertGreater(pulled["bytes"], done["bytes"])
+        self.assertEqual(self.bench("consume", "bench-batch", "--method", "pullBatch", "--from", "end")["messages"], 0)
+
+    def test_bench_rate(self):
+        for method, flags in (("library", ["--linger", "0"]), ("push", ["--connections", "4"])):
+            done = self.bench("produce", "bench-rate", "--method", method, "--rate", "2000", "--messages", "1001",
+                              "--ack", "1", *flags)
+            self.assertEqual(done["messages"], 1001)
+            self.assertGreaterEqual(done["seconds"], 0.5)
+        done = self.bench("produce", "bench-rate", "--method", "push", "--duration", "300ms", "--messages", "0", "--ack", "1")
+        self.assertGreaterEqual(done["seconds"], 0.3)
+        self.assertGreater(done["messages"], 0)
+
+    def test_bench_charges_a_stall(self):
+        """Messages that were due while the server stood still have waited, each for its part of the time."""
+        self.bench("produce", "bench-stall", "--messages", "1", "--ack", "1")
+        load = harness.clymq_start(self.server, "bench", "produce", "bench-stall", "--method", "push", "--rate", "1000",
+                                   "--messages", "8000", "--ack", "1", "--depth", "10", "--json", stdout=subprocess.PIPE)
+        harness.wait_until(lambda: self.clymq("consume", "bench-stall", "--from", "beginning", "--exit-at-end",
+                                              "--format", "hex").stdout.count(b"\n") > 100, "the load has begun")
+        self.server.signal(signal.SIGSTOP)
+        time.sleep(0.5)  # the stall itself
+        self.server.signal(signal.SIGCONT)
+        done = json.loads(load.communicate(timeout=60)[0])
+        self.assertEqual((done["messages"], done["failed"]), (8000, 0))
+        # 500 of 8,000 were due meanwhile, though only ten were under way.
+        self.assertGreater(done["latency_ms"]["p99"], 200)
+        self.assertGreaterEqual(done["latency_ms"]["max"], 400)
+
+    def test_bench_e2e(self):
+        done = self.bench("e2e", "bench-e2e", "--messages", "1000", "--rate", "2000", "--partitions", "2", "--size", "16")
+        self.assertEqual((done["messages"], done["bytes"]), (1000, 16000))
+        self.assertGreaterEqual(done["seconds"], 0.49)
+        # A second run is not misled by the first one's messages.
+        done = self.bench("e2e", "bench-e2e", "--messages", "500", "--rate", "5000", "--ack", "-1")
+        self.assertEqual(done["messages"], 500)
+
+    def test_bench_connections(self):
+        address = f"127.0.0.1:{self.server.broker_port}"
+        done = self.bench("connections", "--address", address, "--connections", "500", "--calls", "3")
+        self.assertEqual((done["calls"], done["connections"]), (1500, 500))
+        self.assertLess(done["rss_bytes_per_connection"], 65536)
+        text = self.clymq("bench", "connections", "--address", address, "--connections", "10", "--hold", "1ms").stdout
+        self.assertIn(b"10 connections", text)
+
+    def test_bench_refusals(self):
+        for words, arguments in (
+            (b"--duration", ["produce", "--messages", "0"]),
+            (b"1000 at most", ["produce", "--connections", "1001"]),
+            (b"pushBatch", ["produce", "--method", "carrier-pigeon"]),
+            (b"expected beginning", ["consume", "--from", "sometime"]),
+            (b"size", ["e2e", "--size", "15"]),
+        ):
+            done = self.clymq("bench", *arguments, check=False)
+            self.assertEqual(done.returncode, 2, done)
+            self.assertIn(words, done.stderr)
+        # A refused push is counted and told, with the server's sentence.
+        name = self.topic(ack=1)
+        done = self.clymq("bench", "produce", name, "--method", "push", "--messages", "10", "--ack", "-1", "--json", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual((json.loads(done.stdout)["messages"], json.loads(done.stdout)["failed"]), (0, 10))
+        self.assertIn(b"10 messages failed:", done.stderr)
+        done = self.clymq("bench", "consume", "no-such-topic", "--method", "pullBatch", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"unknown topic", done.stderr)
+        done = self.clymq("bench", "connections", "--address", "127.0.0.1:1", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"127.0.0.1:1", done.stderr)
 
     def test_examples(self):
         produce, consume = (os.path.join(harness.BIN, name) for name in ("example-produce", "example-consume"))
