@@ -489,17 +489,10 @@ static int record_read(struct batch_record *from, struct record *ret_record,
         .value = from->value,
         .header_count = from->header_count,
     };
-    *ret_headers = NULL;
-    if (from->header_count > 0) {
-        struct batch_header_input *headers = mem_calloc((size_t)from->header_count, sizeof(*headers));
-        if (!headers)
-            return CLYMQ_ENOMEM;
-        struct batch_record_header header;
-        for (int i = 0; i < ret_record->header_count && batch_header_next(from, &header) == 0; i++)
-            headers[i] = (struct batch_header_input){header.key, header.value};
-        *ret_headers = headers;
-        ret_record->headers = headers;
-    }
+    int error = accumulator_read_headers(from, ret_headers);
+    if (error)
+        return error;
+    ret_record->headers = *ret_headers;
     ret_record->size =
         batch_record_size(ret_record->key, ret_record->value, ret_record->headers, ret_record->header_count);
     return 0;

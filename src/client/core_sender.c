@@ -12,6 +12,8 @@
  * batch that was never in doubt is certainly not stored, and so is none behind it, since the server refuses
  * gaps: they all begin a new epoch at sequence 0, which also shuts out late copies of the old epoch. A batch
  * in doubt cannot be told from a stored one that the server forgot: CLYMQ_EUNCERTAIN;
+ * - too big, and more than one message: nothing was stored, so its two halves take its place and its sequence
+ * numbers, and go out as batches of their own, down to single messages;
  * - a definite error: told, unless an earlier attempt is in doubt (then CLYMQ_EUNCERTAIN). Its sequence stays
  * unused, so what follows needs a new epoch once nothing of the old one is in doubt.
  *
@@ -160,6 +162,23 @@ static void batch_fail(struct accumulator_batch *batch, int error)
     batch->error = batch->uncertain || batch->unsure ? CLYMQ_EUNCERTAIN : error;
 }
 
+/* Puts the two halves of a batch where it was. false: no memory for that now. */
+static bool sender_split(struct core_sender *sender, struct accumulator_batch *batch)
+{
+    struct accumulator_batch *second;
+    producer_lock(sender->producer);
+    int error = accumulator_split(&sender->producer->accumulator, batch, &second);
+    producer_unlock(sender->producer);
+    if (error)
+        return false;
+    list_insert_before(batch->link.next, &second->link);
+    sender->in_flight_count++;
+    batch->outcome = second->outcome = OUTCOME_NONE;
+    log_debug("partition %s/%s: a batch was too big: %d and %d messages of it go separately",
+              sender->topic->intake->name, sender->intake->name, batch->count, second->count);
+    return true;
+}
+
 /* Judges one refused batch; waiting: some batch before it must be sent again. Returns whether it is to be
  * sent again. *ret_lost: what is behind it, and it too where it is to be sent again, is certainly not stored.
  */
@@ -186,6 +205,11 @@ static bool sender_judge(struct core_sender *sender, struct accumulator_batch *b
         }
         *ret_lost = true;
         batch->outcome = OUTCOME_NONE;
+        return true;
+    }
+    if (error == CLYMQ_ETOOBIG && batch->count > 1) {
+        batch->outcome = OUTCOME_NONE;
+        sender->split |= sender_split(sender, batch);
         return true;
     }
     if (error_passes(sender, error)) {
@@ -228,12 +252,16 @@ static void sender_resolve(struct core_sender *sender)
         sender->recovering = false;
         return;
     }
-    sender->attempts++;
-    log_debug("partition %s/%s: attempt %u to go on after: %s", sender->topic->intake->name,
-              sender->intake->name, sender->attempts, error_sentence(sender->last_error));
-    core_topic_refresh(sender->topic->topic);
-    if (io_timer_start(sender->producer->core->loop, &sender->retry,
-                       core_backoff_ns(sender->producer->core, sender->attempts)) != 0)
+    uint64_t pause_ns = 0; /* what was split need not wait: each time there is less of it */
+    if (!sender->split) {
+        sender->attempts++;
+        log_debug("partition %s/%s: attempt %u to go on after: %s", sender->topic->intake->name,
+                  sender->intake->name, sender->attempts, error_sentence(sender->last_error));
+        core_topic_refresh(sender->topic->topic);
+        pause_ns = core_backoff_ns(sender->producer->core, sender->attempts);
+    }
+    sender->split = false;
+    if (io_timer_start(sender->producer->core->loop, &sender->retry, pause_ns) != 0)
         sender->recovering = false; /* no memory for a pause: the next tick goes on */
 }
 
@@ -403,7 +431,10 @@ static bool sender_resend(struct core_sender *sender)
         struct accumulator_batch *batch = batch_at(at);
         if (batch->outcome == OUTCOME_FAILED)
             return false; /* what is behind a hole cannot be stored in this epoch */
-        if (batch->outcome == OUTCOME_NONE && !batch->calling && !sender_send(sender, batch))
+        if (batch->outcome != OUTCOME_NONE || batch->calling)
+            continue;
+        /* Halves of split batches may be more than may be under way; the server remembers five. */
+        if (sender->outstanding >= sender->producer->config.max_in_flight || !sender_send(sender, batch))
             return false;
     }
     return true;

@@ -58,6 +58,7 @@ struct core_sender {
     bool recovering; /* some batch was refused: nothing is sent until all answers are in, and a pause is over
                       */
     bool hole;       /* a sequence of this epoch was given up: what follows it needs a new epoch */
+    bool split;      /* a batch was, since answers were judged last */
     bool is_stale;   /* the server refused the epoch itself: a new id is needed */
     unsigned attempts;
     unsigned missing; /* answers in a row that did not name the partition */

@@ -281,6 +281,19 @@ static bool answers(const struct net_link_call *call, const struct thrift_messag
     return header->sequence == call->sequence && bytes_equal(header->method, call->method->name);
 }
 
+/* A server that was sent too much at once says so, looks at nothing behind it and closes
+ * (docs/protocol-rpc.md): what was sent since is as good as not sent. */
+static bool ends_connection(const struct net_answer *answer)
+{
+    return answer->exception_type == THRIFT_PROTOCOL_ERROR && answer->exception_error == CLYMQ_ETOOBIG;
+}
+
+static void unsend_all(struct net_link *link)
+{
+    LIST_FOR_EACH(item, &link->calls)
+        call_of(item)->sent = 0;
+}
+
 /* Gives an answer to the oldest call. 0, or why the link must be closed. The link is held. */
 static int deliver(struct net_link *link, struct net_message *message)
 {
@@ -317,8 +330,14 @@ static int deliver(struct net_link *link, struct net_message *message)
     /* Answered before it was sent in full (too big for the server): what is left to send makes no sense any
      * more. */
     int error = call->sent < call->size ? CLYMQ_ECLOSED : answer.error == CLYMQ_EPROTO ? CLYMQ_EPROTO : 0;
+    bool ends = ends_connection(&answer);
     end_first(link, &answer);
-    return error;
+    if (!ends)
+        return error;
+    /* To close it ourselves spares waiting for the server, which waits for us to read its answer. */
+    if (link->stream) /* the callback may have freed the link */
+        unsend_all(link);
+    return CLYMQ_ECLOSED;
 }
 
 /* The link is held. */

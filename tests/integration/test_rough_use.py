@@ -119,6 +119,25 @@ class RoughUse(unittest.TestCase):
         self.assertIn(b"standard output", stderr)
 
 
+class SmallServer(unittest.TestCase):
+    def test_batches_too_big_for_the_server(self):
+        """The client does not know the server's limit: batches beyond it go in parts, and only what is too big alone fails."""
+        server = harness.Server(max_message_bytes="20K").start()
+        self.addCleanup(server.close)
+        harness.clymq(server, "topic", "create", "t")
+        lines = [b"%d %s" % (i, b"x" * (i * 37 % 900)) for i in range(2000)]
+        harness.clymq(server, "produce", "t", stdin=b"\n".join(lines))
+        out = harness.clymq(server, "consume", "t", "--from", "beginning", "--exit-at-end").stdout
+        self.assertEqual(out.splitlines(), lines)
+        lines[1000] = b"y" * 30000
+        done = harness.clymq(server, "produce", "t", "--json", stdin=b"\n".join(lines), check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"too big", done.stderr)
+        out = harness.clymq(server, "consume", "t", "--from", "2000", "--exit-at-end").stdout
+        self.assertEqual(out.splitlines(), lines[:1000] + lines[1001:])
+        self.assertEqual(server.stop(), 0)
+
+
 class WithoutServer(unittest.TestCase):
     def command(self, *arguments, address):
         done = subprocess.run(

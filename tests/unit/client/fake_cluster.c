@@ -152,6 +152,10 @@ static void push_act(struct fake_server *server, struct net_call *call)
         return;
     }
     if (chance(cluster, cluster->faults.reject)) {
+        push_answer(call, CLYMQ_EDENIED, -1, false);
+        return;
+    }
+    if (cluster->faults.size_max && request.batch.len > cluster->faults.size_max) {
         push_answer(call, CLYMQ_ETOOBIG, -1, false);
         return;
     }

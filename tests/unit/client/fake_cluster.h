@@ -53,7 +53,8 @@ struct fake_faults {
     unsigned refuse;        /* a passing error, nothing stored */
     unsigned unsure;        /* stored, then an error that leaves it open */
     unsigned delay;         /* acted on only after a while */
-    unsigned reject;        /* a definite error: CLYMQ_ETOOBIG */
+    unsigned reject;        /* a definite error: CLYMQ_EDENIED */
+    size_t size_max;        /* no rate: bigger batches are too big; 0 = no limit */
     unsigned forget;        /* the partition's producer table is lost first */
     unsigned move;          /* another server becomes leader first */
     unsigned control;       /* a control batch is appended before */

@@ -403,6 +403,55 @@ static void test_refusals(void **state)
     run_end(run);
 }
 
+/* A batch that a server finds too big goes in parts; only what is too big alone is refused. */
+static void test_too_big(void **state)
+{
+    static const bool idempotent[] = {true, false};
+    for (int i = 0; i < 2 * 5; i++) {
+        struct run *run = run_new();
+        core_producer_config_defaults(&run->config);
+        run->config.idempotence = idempotent[i % 2];
+        run->config.max_in_flight = idempotent[i % 2] ? 5 : 1; /* several would be reordered */
+        run->config.compression = i / 2;
+        run->config.linger_ms = 50;
+        run_start(run, 11, 1);
+        run->cluster.faults.size_max = 2000;
+        for (int k = 0; k < 600; k++)
+            assert_int_equal(run_send(run, "0", NULL, k == 100 || k == 599 ? 60000 : 300), 0);
+        struct accumulator_waiter waiter = {0};
+        uint32_t id = run->count;
+        clymq_message message = {.topic = run->cluster.topic,
+                                 .partition = "0",
+                                 .timestamp_ms = 1000 + id,
+                                 .value = &id,
+                                 .value_len = 4,
+                                 .opaque = (void *)(uintptr_t)id};
+        assert_int_equal(id % 4, 0); /* without headers */
+        run->outcome[run->count++] = NOT_TOLD;
+        assert_int_equal(core_producer_add(run->producer, &message, &waiter), 0);
+        assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 60000));
+        run_check(run);
+        for (uint32_t k = 0; k < 600; k++) {
+            /* Zeros compress well, but not by snappy. */
+            bool refused = (i / 2 == BATCH_NONE || i / 2 == BATCH_SNAPPY) && (k == 100 || k == 599);
+            assert_int_equal(run->outcome[k], refused ? CLYMQ_ETOOBIG : 0);
+            if (k && !refused && run->offset[k - 1] >= 0)
+                assert_true(run->offset[k] > run->offset[k - 1]);
+        }
+        assert_true(waiter.done);
+        assert_int_equal(waiter.error, 0);
+        assert_int_equal(waiter.offset, run->offset[id]);
+        /* The lesson is learnt: nothing that is sent later is refused. */
+        uint64_t pushes = run->cluster.pushes;
+        for (int k = 0; k < 60; k++)
+            assert_int_equal(run_send(run, "0", NULL, 100), 0);
+        assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 10000));
+        assert_true(i / 2 != BATCH_NONE || run->cluster.pushes - pushes < 60);
+        assert_int_equal(core_producer_pending_bytes(run->producer), 0);
+        run_end(run);
+    }
+}
+
 /* The end of a producer tells every message. */
 static void test_free_tells(void **state)
 {
@@ -521,6 +570,7 @@ static unsigned storm_run(uint64_t seed, enum storm_kind kind)
         .unsure = (unsigned)rng_below(&storm.rng, 800),
         .delay = (unsigned)rng_below(&storm.rng, 500),
         .reject = rng_chance(&storm.rng, 1, 3) ? (unsigned)rng_below(&storm.rng, 300) : 0,
+        .size_max = rng_chance(&storm.rng, 1, 3) ? 2200 + (size_t)rng_below(&storm.rng, 4000) : 0,
         .forget = forget ? 200 : 0,
         .move = (unsigned)rng_below(&storm.rng, 200),
         .control = (unsigned)rng_below(&storm.rng, 300),
@@ -594,6 +644,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_delivery_timeout),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_too_big),
         cmocka_unit_test(test_free_tells),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_storm),

@@ -10,7 +10,7 @@ struct client {
     struct env *env;
     struct net_link *link;
     int connected, closed, closed_error;
-    int answered, failed, last_error, last_type;
+    int answered, failed, unsent, last_error, last_type;
     char last_text[256];
     bool last_sent;
     int wanted;
@@ -76,6 +76,7 @@ static void on_answer(void *ctx, const struct net_answer *answer)
     client->last_sent = answer->sent;
     if (answer->error) {
         client->failed++;
+        client->unsent += !answer->sent;
         size_t len = answer->text.len < 255 ? answer->text.len : 255;
         if (len)
             memcpy(client->last_text, answer->text.ptr, len);
@@ -367,6 +368,37 @@ static void add_answer(struct strbuf *out, int round)
         out->data[0] = 0x10;
 }
 
+/* What the server finds too big fails alone, for certain; what was sent behind it was surely not executed,
+ * and the link ends at once. */
+static void test_too_big(void **state)
+{
+    struct env *env = *state;
+    struct net_limits limits = env_limits();
+    limits.max_message_bytes = 10000;
+    env_start(env, 1, &limits);
+    for (int big = 0; big < 2; big++) {
+        struct client client;
+        size_t len = big ? 3000000 : 11000;
+        uint8_t *text = message_text(1, len);
+        int calls = env->calls;
+        connect_to(&client, env, env->address);
+        assert_int_equal(push(&client, "echo", BYTES_LITERAL("before"), 0), 0);
+        assert_int_equal(push(&client, "echo", bytes_of(text, len), 0), 0);
+        for (int i = 0; i < 5; i++)
+            assert_int_equal(push(&client, "echo", BYTES_LITERAL("behind"), 0), 0);
+        wait_told(&client, 2);
+        assert_int_equal(client.answered, 1);
+        wait_told(&client, 7);
+        assert_int_equal(client.failed, 6);
+        assert_int_equal(client.unsent, 5);
+        assert_int_equal(client.last_error, CLYMQ_ECLOSED);
+        assert_int_equal(client.closed_error, CLYMQ_ECLOSED);
+        assert_int_equal(env->calls, calls + 1);
+        free_link(&client);
+        mem_free(text);
+    }
+}
+
 static void test_wrong_answers(void **state)
 {
     struct env *env = *state;
@@ -521,6 +553,7 @@ int main(int argc, char **argv)
         TEST_BOTH(test_refused),
         TEST_BOTH(test_server_closes),
         TEST_BOTH(test_callbacks),
+        TEST_BOTH(test_too_big),
         TEST_BOTH(test_wrong_answers),
         TEST_BOTH(test_out_of_memory),
         {"test_faults_sim", test_faults, env_setup_sim, env_teardown, NULL},
