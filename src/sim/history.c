@@ -229,8 +229,13 @@ void history_end(struct history *history, uint32_t number, enum message_state st
 
 void history_read_begin(struct history *history, struct slot *slot, struct history_read *ret_read)
 {
+    uint64_t life_ns = machine_started_ns(history->run->machine);
+    bool same_life = slot->current && slot->current->life_ns == life_ns;
+
     *ret_read = (struct history_read){
         .slot = slot,
+        .life_ns = life_ns,
+        .life_watermark = same_life ? slot->current->life_watermark : 0,
         .track = slot->current,
         .begun_ns = run_now_ns(history->run),
         .hazard = history->hazard,
@@ -248,9 +253,15 @@ void history_told(struct history *history, const struct history_read *read, stru
                   const char *who, int64_t watermark, int64_t log_start)
 {
     const struct slot *slot = read->slot;
+    bool same_life = read->life_ns == machine_started_ns(history->run->machine);
 
     if (!track)
         return;
+    if (watermark >= 0 && same_life && watermark < read->life_watermark && !track->damaged)
+        run_violation(history->run, "I2",
+                      "the watermark of %s/%s went back without a restart: %" PRId64
+                      " had been told, %s was told %" PRId64,
+                      slot->topic, slot->partition, read->life_watermark, who, watermark);
     /* After a start, what lies behind the last mark is shown once it is synced again: a disk that is slow or
      * fails may keep it hidden. */
     if (watermark >= 0 && watermark < read->watermark && !track->damaged &&
@@ -268,6 +279,12 @@ void history_told(struct history *history, const struct history_read *read, stru
                       slot->topic, slot->partition, log_start);
     if (watermark > track->watermark)
         track->watermark = watermark;
+    if (same_life && track->life_ns != read->life_ns) {
+        track->life_ns = read->life_ns;
+        track->life_watermark = 0;
+    }
+    if (same_life && watermark > track->life_watermark)
+        track->life_watermark = watermark;
     if (log_start >= track->log_start) {
         track->log_start = log_start;
         track->log_start_hazard = read->hazard;

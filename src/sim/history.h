@@ -42,6 +42,8 @@ struct track {
     uint32_t *at;            /* message + 1 by offset; 0 = not known */
     size_t at_count;
     int64_t watermark;         /* highest told to anybody */
+    uint64_t life_ns;          /* when the run of the broker began … */
+    int64_t life_watermark;    /* … in which this was the highest that it told */
     int64_t log_start;         /* highest told to anybody */
     uint32_t log_start_hazard; /* history->hazard then */
     uint64_t served_ns;        /* a push was acknowledged last */
@@ -98,6 +100,8 @@ struct history_read {
     uint64_t begun_ns;
     uint32_t hazard; /* history->hazard then: the answer may be older than what happened since */
     int64_t watermark, log_start;
+    uint64_t life_ns;       /* the run of the broker that was asked */
+    int64_t life_watermark; /* told by that one before */
 };
 void history_read_begin(struct history *history, struct slot *slot, struct history_read *ret_read);
 /* The track that certainly answered; NULL: it may have been one or another. */

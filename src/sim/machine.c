@@ -21,6 +21,7 @@ enum {
     GRACE_MAX_MS = 2000,
     STOP_WITHIN_MS = 30000,
     META_DELAY_MAX_NS = 3000000,
+    CONNECTIONS_MAX = 80, /* three times what the clients have: one that is not given back shows */
 };
 
 enum machine_state {
@@ -410,6 +411,7 @@ static void configure(struct machine *machine)
     config->max_waiting_bytes = 16384 << rng_below(rng, 8);
     config->retention_check_ms = rng_between(rng, 500, 8000);
     config->limits.max_pipelined_calls = 8 << rng_below(rng, 6);
+    config->limits.max_connections = CONNECTIONS_MAX;
     config->open_meta = open_meta;
     config->close_meta = close_meta;
     config->ctx = machine;
