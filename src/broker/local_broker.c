@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "broker/hosted.h"
+#include "store/block.h"
 
 struct local_broker {
     struct broker_node *node;
@@ -107,6 +108,27 @@ static void on_sealed(void *ctx, int error, int64_t end)
     round_go_on(round);
 }
 
+static void on_deleted(void *ctx, int error)
+{
+    struct round *round = ctx;
+
+    if (broker_is_dead(round->local->node))
+        return;
+    round->error = error;
+    round_go_on(round);
+}
+
+/* The metadata forget what was deleted once this round is over; a power loss must not bring it back then.
+ * false: there is nothing to wait for. */
+static bool wait_deleted(struct broker_shard *bs, struct round *round)
+{
+    const struct hosted_spec *spec = &round->spec;
+
+    if (!round->error)
+        round->error = block_sync_deletions(bs->store, spec->topic_id, spec->number, on_deleted, round);
+    return !round->error;
+}
+
 static void on_shown(struct partition_pull *shown)
 {
     struct round *round = shown->ctx;
@@ -145,9 +167,13 @@ static void round_work(struct shard *shard, struct shard_message *message)
         return;
     case ROUND_DELETE_BLOCK:
         round->error = hosted_delete_block(bs, &round->spec, &round->block);
+        if (wait_deleted(bs, round))
+            return;
         break;
     case ROUND_DELETE:
         round->error = hosted_delete(bs, &round->spec);
+        if (wait_deleted(bs, round))
+            return;
         break;
     case ROUND_CONFIG:
         hosted_update_config(bs, round->spec.topic, round->spec.topic_id, &round->spec.config);

@@ -136,6 +136,11 @@ void block_seal(struct block *block, void (*done)(void *ctx, struct block *block
 /* Removes the block's files and state; block is gone. Files still referenced are unlinked and vanish with the
  * last ref. On an error nothing has changed, and the block is still open. */
 int block_delete(struct block *block);
+/* Makes what was removed of a partition (deleted blocks, and files by other hands) removed for good: before
+ * done(0) a power loss may bring it back. done comes once, on the store's loop, unless the store is closed
+ * before; CLYMQ_ENOMEM: it does not come. */
+int block_sync_deletions(struct store *store, struct uuid topic, uint32_t partition,
+                         void (*done)(void *ctx, int error), void *ctx);
 
 /* Keys of the blocks that lie in the folder under data/, for start-up checks and fsck. Freed with mem_free.
  */

@@ -24,7 +24,9 @@ struct trash_job {
     char dir[BLOCK_DIR_MAX];
     struct uuid id;
     int error;
-    char tree[BLOCK_DIR_MAX]; /* of a deleted block: where its folder is now */
+    char tree[BLOCK_DIR_MAX];             /* of a deleted block: where its folder is now */
+    void (*synced)(void *ctx, int error); /* of a sync of deletions */
+    void *synced_ctx;
     struct state_waiter waiter;
     struct io_work work;
     uint32_t count;
@@ -109,6 +111,46 @@ int block_delete(struct block *block)
     block_free(block);
     list_push_back(&store->trash, &job->link);
     job->work = (struct io_work){.run = remove_tree, .done = files_removed};
+    io_loop_work(store->loop, &job->work);
+    return 0;
+}
+
+/* On a disk worker. */
+static void sync_deletions(struct io_work *work)
+{
+    struct trash_job *job = CONTAINER_OF(work, struct trash_job, work);
+    int error = io_fs_sync_dir(job->store->fs, job->dir);
+    if (error == CLYMQ_ENOENT) /* it went empty, and only once that was durable */
+        error = 0;
+    job->error = error ? error : io_fs_sync_dir(job->store->fs, "data");
+}
+
+static void deletions_synced(struct io_work *work)
+{
+    struct trash_job *job = CONTAINER_OF(work, struct trash_job, work);
+    struct store *store = job->store;
+    void (*synced)(void *ctx, int error) = job->synced;
+    void *ctx = job->synced_ctx;
+    int error = job->error;
+    trash_free(job);
+    synced(ctx, error);
+    store_stop_step(store);
+}
+
+int block_sync_deletions(struct store *store, struct uuid topic, uint32_t partition,
+                         void (*done)(void *ctx, int error), void *ctx)
+{
+    struct trash_job *job = mem_zalloc(sizeof(*job));
+    if (!job)
+        return CLYMQ_ENOMEM;
+    list_init(&job->waiter.link);
+    job->store = store;
+    job->synced = done;
+    job->synced_ctx = ctx;
+    block_dir(&(struct block_key){.topic = topic, .partition = partition}, job->dir);
+    *strrchr(job->dir, '/') = '\0';
+    list_push_back(&store->trash, &job->link);
+    job->work = (struct io_work){.run = sync_deletions, .done = deletions_synced};
     io_loop_work(store->loop, &job->work);
     return 0;
 }

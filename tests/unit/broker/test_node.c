@@ -287,6 +287,39 @@ static void test_deletions_end_in_the_next_run(void **state)
     }
 }
 
+/* A deletion is over, and the metadata forget it, when no power loss can undo it. */
+static void test_deletions_are_durable(void **state)
+{
+    struct world *world = *state;
+    struct sim_disk_faults failing = {.eio_sync_ppm = 1000000, .lose_all_unsynced = true};
+    struct sim_disk_faults losing = {.lose_all_unsynced = true};
+
+    for (int i = 0; i < 20; i++) {
+        struct rpc_delete_part_request request = {.topic = text("t"), .partition = text("1")};
+        bool fails = i % 2 == 0;
+        struct answer answer;
+
+        if (i == 0)
+            make_topic(world, "t", 1);
+        make_partition(world, "t", "1");
+        set_partition(world, "t", "1", -1);
+        push_text(world, "t", "1", "m", -1);
+        sim_process_set_disk_faults(world->server, fails ? &failing : &losing);
+        call_begin(world->coordinator, RPC_METHOD_DELETE_PART, &request, &answer);
+        if (fails)
+            world_run_for(world, 1000);
+        else
+            assert_true(world_run_until(world, &answer.done, WORLD_LIMIT_MS));
+        sim_process_set_disk_faults(world->server, &losing);
+        world_crash(world, true);
+        answer_free(&answer);
+        world_start(world);
+        world_connect(world);
+        world_run_for(world, 3000);
+        assert_int_equal(count_blocks(world), 1);
+    }
+}
+
 /* Pushes that wait for space do not hold up a stop, and are told that they are in no log. */
 static void test_a_stop_does_not_wait_for_space(void **state)
 {
@@ -540,6 +573,7 @@ int main(void)
         TEST_SHARDS(test_crashes_during_the_start),
         TEST_SHARDS(test_a_stop_answers),
         TEST_SHARDS(test_deletions_end_in_the_next_run),
+        TEST_SHARDS(test_deletions_are_durable),
         TEST_SHARDS(test_a_stop_does_not_wait_for_space),
         TEST_SHARDS(test_a_damaged_partition),
         TEST_SHARDS(test_missing_files),
