@@ -20,7 +20,8 @@ enum {
     SERVED_WITHIN_MS = 10000,
     CLOCK_JUMP_MS = 3600 * 1000,
     DISK_CAPACITY = 256 << 20, /* without ENOSPC; never reached */
-    CRASH_AT_OP_FOR_MS = 3000,
+    LOOP_MIN_MS = 10,          /* between the crashes of a crash loop */
+    LOOP_MAX_MS = 900,
 };
 
 /* X(name, weight): what may happen. Windows have a duration, the others are over at once. */
@@ -29,6 +30,7 @@ enum {
     X(POWER_LOSS, 12)                                                                                        \
     X(CRASH_AT_OP, 16)                                                                                       \
     X(RESTART, 8)                                                                                            \
+    X(CRASH_LOOP, 6)                                                                                         \
     X(EIO_WRITE, 6)                                                                                          \
     X(EIO_SYNC, 6)                                                                                           \
     X(EIO_READ, 5)                                                                                           \
@@ -130,6 +132,11 @@ static void set_window(struct nemesis *nemesis, const struct fault *fault, bool 
         disk->sync_min_ns = on ? run_draw_ms(run, 1, 200) : 0;
         disk->sync_max_ns = on ? disk->sync_min_ns + run_draw_ms(run, 1, 4800) : 0;
         break;
+    case FAULT_CRASH_LOOP:
+        /* Slow syncs, so that each life leaves something behind the mark of the one before. */
+        disk->sync_min_ns = 0;
+        disk->sync_max_ns = on ? run_draw_ms(run, 1, LOOP_MAX_MS) : 0;
+        break;
     case FAULT_NET_DELAY:
         net->delay_max_ns = on ? run_draw_ms(run, 5, 400) : 500000;
         break;
@@ -206,6 +213,17 @@ static void on_window_over(void *ctx)
         end_window(fault);
 }
 
+static void on_loop(void *ctx)
+{
+    struct fault *fault = ctx;
+    struct run *run = fault->nemesis->run;
+
+    if (!fault->active)
+        return;
+    machine_kill(run->machine, rng_chance(&run->rng, 1, 2));
+    run_at(run, run_draw_ms(run, LOOP_MIN_MS, LOOP_MAX_MS), on_loop, fault);
+}
+
 static void begin_window(struct fault *fault)
 {
     struct nemesis *nemesis = fault->nemesis;
@@ -216,6 +234,8 @@ static void begin_window(struct fault *fault)
         machine_failing_begin(nemesis->run->machine);
     set_window(nemesis, fault, true);
     run_at(nemesis->run, fault->lasts_ns, on_window_over, fault);
+    if (fault->kind == FAULT_CRASH_LOOP)
+        on_loop(fault);
 }
 
 /* ---- faults ---- */
