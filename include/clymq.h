@@ -143,6 +143,9 @@ CLYMQ_API int clymq_consumer_assign(clymq_consumer *consumer, const char *topic,
 /* The same from the first message at or after a time. */
 CLYMQ_API int clymq_consumer_assign_time(clymq_consumer *consumer, const char *topic, const char *partition,
                                          int64_t timestamp_ms);
+/* From now on partitions of the topic that are not assigned, those made later above all, are added by
+ * themselves, from their beginning. They are looked for every metadata_max_age_ms. */
+CLYMQ_API int clymq_consumer_follow(clymq_consumer *consumer, const char *topic);
 /* The next message: 1 and *ret_message (valid until the next call on this consumer), 0 when timeout_ms passed
  * without one, or an error. Called by one thread at a time. Blocks. */
 CLYMQ_API int clymq_consume(clymq_consumer *consumer, int64_t timeout_ms, const clymq_message **ret_message);

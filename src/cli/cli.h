@@ -103,6 +103,8 @@ int cli_finish_output(int exit_code);
 
 /* A client by the common options. 0, or the exit code (told). */
 int cli_connect(const struct cli_common *common, clymq_client **ret_client);
+/* The same for a command that asks the coordinator next: says so if that takes long (cli_waiting). */
+int cli_connect_to_ask(const struct cli_common *common, clymq_client **ret_client);
 /* SIGINT and SIGTERM only set a flag from now on; a second one ends the program. */
 void cli_catch_signals(void);
 bool cli_interrupted(void);
@@ -110,6 +112,13 @@ int64_t cli_now_us(void); /* monotonic */
 /* The names of a topic's partitions, by number. Freed with cli_free_names. 0, or the exit code (told). */
 int cli_partitions(clymq_client *client, const char *topic, char ***ret_names, size_t *ret_count);
 void cli_free_names(char **names, size_t count);
+
+/* ---- wait_notice.c ---- */
+
+/* What follows may block: after two seconds "clymq: waiting for …" is written to standard error, once, unless
+ * it is over by then. */
+void cli_waiting(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void cli_waiting_over(void);
 
 /* ---- json.c ---- */
 

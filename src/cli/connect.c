@@ -28,6 +28,14 @@ int cli_connect(const struct cli_common *common, clymq_client **ret_client)
     return 0;
 }
 
+int cli_connect_to_ask(const struct cli_common *common, clymq_client **ret_client)
+{
+    int code = cli_connect(common, ret_client);
+    if (!code)
+        cli_waiting("a coordinator's answer (%s; Ctrl-C ends it)", common->coordinator);
+    return code;
+}
+
 static volatile sig_atomic_t interrupts;
 
 static void on_signal(int number)

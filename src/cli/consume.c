@@ -97,6 +97,9 @@ static const struct option consume_table[] = {
     {0},
 };
 
+/* How often it is asked for new partitions. */
+#define METADATA_AGE_MS "2000"
+
 enum { OUTPUT_FLUSH = 256 << 10, IDLE_MS = 100 };
 
 struct reading {
@@ -143,17 +146,25 @@ static int assign(struct reading *reading, const char *topic, const char *partit
     return error ? cli_failed() : 0;
 }
 
+static bool follow(const struct consume_values *values)
+{
+    return values->follow && !values->exit_at_end;
+}
+
 static int assign_all(struct reading *reading, clymq_client *client, const char *topic,
                       const struct cli_place *place)
 {
     if (reading->values->partition)
         return assign(reading, topic, reading->values->partition, place);
+    bool follows = follow(reading->values);
     char **names;
     size_t count;
     int code = cli_partitions(client, topic, &names, &count);
     if (code)
         return code;
-    if (count == 0) {
+    if (count == 0 && follows) {
+        cli_complain("topic %s has no partitions yet: waiting for the first", topic);
+    } else if (count == 0) {
         cli_complain("topic %s has no partitions: make one with `clymq partition create %s NAME`", topic,
                      topic);
         code = CLI_FAILED;
@@ -161,6 +172,8 @@ static int assign_all(struct reading *reading, clymq_client *client, const char 
     for (size_t i = 0; !code && i < count; i++)
         code = assign(reading, topic, names[i], place);
     cli_free_names(names, count);
+    if (!code && follows && clymq_consumer_follow(reading->consumer, topic) != 0)
+        code = cli_failed();
     return code;
 }
 
@@ -183,7 +196,7 @@ static int read_failed(struct reading *reading, int error)
 static int read_all(struct reading *reading)
 {
     const struct consume_values *values = reading->values;
-    bool stops = values->exit_at_end || !values->follow;
+    bool stops = !follow(values);
     while (!cli_interrupted()) {
         const clymq_message *message;
         int got = clymq_consume(reading->consumer, 0, &message);
@@ -230,6 +243,7 @@ static int consume_with(struct reading *reading, clymq_client *client, const cha
     if (clymq_consumer_set(reading->consumer, "buffer_bytes", buffer) != 0)
         return cli_failed();
     int code = assign_all(reading, client, topic, place);
+    cli_waiting_over();
     if (code)
         return code;
     cli_catch_signals();
@@ -258,9 +272,10 @@ static int consume_run(void *values_ptr, int argc, char **argv)
             },
     };
     clymq_client *client;
-    int code = cli_connect(&values->common, &client);
+    int code = cli_connect_to_ask(&values->common, &client);
     if (code)
         return code;
+    (void)clymq_client_set(client, "metadata_max_age_ms", METADATA_AGE_MS);
     if (clymq_consumer_new(client, &reading.consumer) != 0)
         code = cli_failed();
     else
@@ -275,13 +290,14 @@ const struct cli_command cli_consume = {
     .name = "consume",
     .arguments = "TOPIC",
     .summary = "Print a topic's messages, one a line.",
-    .details =
-        "Follows the topic until interrupted, unless told where to stop. Order holds within a partition.\n\n"
-        "Examples:\n"
-        "  clymq consume logs\n"
-        "  clymq consume orders --from beginning --exit-at-end --print-key\n"
-        "  clymq consume orders --partition 3 --from 1000 --count 10 --json\n"
-        "  clymq consume logs --from -10m --print-timestamp\n",
+    .details = "Follows the topic until interrupted, unless told where to stop; partitions made meanwhile "
+               "are read from\n"
+               "their beginning. Order holds within a partition.\n\n"
+               "Examples:\n"
+               "  clymq consume logs\n"
+               "  clymq consume orders --from beginning --exit-at-end --print-key\n"
+               "  clymq consume orders --partition 3 --from 1000 --count 10 --json\n"
+               "  clymq consume logs --from -10m --print-timestamp\n",
     .table = consume_table,
     .values_size = sizeof(struct consume_values),
     .arguments_min = 1,

@@ -44,7 +44,7 @@ static int create_run(void *values_ptr, int argc, char **argv)
 {
     struct partition_values *values = values_ptr;
     clymq_client *client;
-    int code = cli_connect(&values->common, &client);
+    int code = cli_connect_to_ask(&values->common, &client);
     if (code)
         return code;
     code = clymq_partition_create(client, argv[0], argv[1]) ? cli_failed()
@@ -117,7 +117,7 @@ static int set_run(void *values_ptr, int argc, char **argv)
     if (values->ack == ACK_UNCHANGED && values->replicas == 0)
         return cli_usage("nothing to set: give --ack or --replicas");
     clymq_client *client;
-    int code = cli_connect(&values->common, &client);
+    int code = cli_connect_to_ask(&values->common, &client);
     if (code)
         return code;
     int64_t ack = ack_levels[values->ack];
@@ -179,7 +179,7 @@ static int delete_run(void *values_ptr, int argc, char **argv)
         return CLI_FAILED;
     }
     clymq_client *client;
-    int code = cli_connect(&values->common, &client);
+    int code = cli_connect_to_ask(&values->common, &client);
     if (code)
         return code;
     code = clymq_partition_delete(client, argv[0], argv[1]) ? cli_failed()

@@ -222,11 +222,12 @@ static int producer_open(struct run *run)
 static int topic_check(const struct cli_common *common, const char *topic)
 {
     clymq_client *client;
-    int code = cli_connect(common, &client);
+    int code = cli_connect_to_ask(common, &client);
     if (code)
         return code;
     char *text;
     code = clymq_topic_describe_json(client, topic, &text) ? cli_failed() : 0;
+    cli_waiting_over();
     if (!code)
         clymq_string_free(text);
     clymq_client_free(client);
@@ -331,9 +332,12 @@ static int send_input(struct run *run, struct lines *input, const char *name)
  * ended the input. */
 static void await_outcomes(struct run *run)
 {
+    cli_waiting("messages to be acknowledged (Ctrl-C%s gives up)",
+                cli_interrupted() ? " once more" : " twice");
     while (clymq_producer_flush(run->producer, 200) == CLYMQ_ETIMEDOUT)
         progress_update(&run->progress, atomic_load(&run->acknowledged),
                         atomic_load(&run->acknowledged_bytes), run->total_bytes);
+    cli_waiting_over();
 }
 
 static int summarize(struct run *run, int code)

@@ -128,7 +128,7 @@ static int create_run(void *values_ptr, int argc, char **argv)
         return both_given();
     }
     clymq_client *client;
-    int code = cli_connect(&values->common, &client);
+    int code = cli_connect_to_ask(&values->common, &client);
     if (!code) {
         clymq_topic_options options = {
             .partitions = (int)values->partitions,
@@ -177,7 +177,7 @@ static int set_run(void *values_ptr, int argc, char **argv)
         return both ? both_given() : cli_usage("name an option to change, such as --retention 7d");
     }
     clymq_client *client;
-    int code = cli_connect(&values->common, &client);
+    int code = cli_connect_to_ask(&values->common, &client);
     if (!code) {
         const char *json = values->config ? values->config : config.data;
         code = clymq_topic_set(client, argv[0], json) ? cli_failed() : told(values, "changed", argv[0]);
@@ -230,7 +230,7 @@ static int list_run(void *values_ptr, int argc, char **argv)
 {
     struct topic_values *values = values_ptr;
     clymq_client *client;
-    int code = cli_connect(&values->common, &client);
+    int code = cli_connect_to_ask(&values->common, &client);
     if (code)
         return code;
     char *text;
@@ -299,7 +299,7 @@ static int describe_run(void *values_ptr, int argc, char **argv)
 {
     struct topic_values *values = values_ptr;
     clymq_client *client;
-    int code = cli_connect(&values->common, &client);
+    int code = cli_connect_to_ask(&values->common, &client);
     if (code)
         return code;
     char *text;
@@ -362,7 +362,7 @@ static int delete_run(void *values_ptr, int argc, char **argv)
         return CLI_FAILED;
     }
     clymq_client *client;
-    int code = cli_connect(&values->common, &client);
+    int code = cli_connect_to_ask(&values->common, &client);
     if (code)
         return code;
     code = clymq_topic_delete(client, argv[0]) ? cli_failed() : told(values, "deleted", argv[0]);

@@ -6,9 +6,6 @@
 #include "base/utf8.h"
 #include "client/api.h"
 
-/* A server that answers slowly is worth waiting for; one that is not there is soon told of. */
-enum { UNREACHABLE_MS = 8000 };
-
 struct admin {
     struct api_task task;
     struct core_call call;
@@ -54,7 +51,7 @@ static void admin_run(struct api_task *task)
     struct admin *admin = CONTAINER_OF(task, struct admin, task);
     admin->call.done = admin_done;
     admin->call.ctx = admin;
-    admin->call.unreachable_ms = UNREACHABLE_MS;
+    admin->call.unreachable_ms = CORE_UNREACHABLE_MS;
     admin->error = core_call_start(task->client->core, &admin->call);
     if (admin->error)
         api_task_end(task);

@@ -221,6 +221,30 @@ int clymq_consumer_assign_time(clymq_consumer *consumer, const char *topic, cons
     return consumer_assign(consumer, topic, partition, timestamp_ms, true);
 }
 
+static void follow_task(struct api_task *api_task)
+{
+    struct consumer_task *task = CONTAINER_OF(api_task, struct consumer_task, task);
+    struct clymq_consumer *consumer = task->consumer;
+    task->error = atomic_load(&consumer->core) ? 0 : consumer_start(consumer);
+    if (!task->error)
+        task->error = core_consumer_follow(atomic_load(&consumer->core), task->topic);
+    api_task_end(api_task);
+}
+
+int clymq_consumer_follow(clymq_consumer *consumer, const char *topic)
+{
+    if (!topic || name_check(bytes_of_text(topic)) != 0)
+        return api_fail(CLYMQ_ENAME, "topic \"%.249s\": %s", topic ? topic : "", error_sentence(CLYMQ_ENAME));
+    int error = api_start(consumer->client);
+    if (error)
+        return error;
+    struct consumer_task task = {.task = {.run = follow_task}, .consumer = consumer, .topic = topic};
+    error = api_task_run(consumer->client, &task.task, true);
+    if (error)
+        return error;
+    return task.error ? api_fail_plain(task.error) : 0;
+}
+
 /* ---- consuming ---- */
 
 int clymq_consume(clymq_consumer *consumer, int64_t timeout_ms, const clymq_message **ret_message)

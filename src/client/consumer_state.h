@@ -68,6 +68,7 @@ struct core_consumer {
     struct core_consumer_config config;
     struct list partitions; /* changed under the lock */
     struct map *by_name;    /* "topic/partition" */
+    struct list follows;    /* struct consumer_follow */
     size_t partition_count;
     struct io_timer tick;
     unsigned slot;
@@ -98,5 +99,6 @@ void consumer_wake_partition(struct consumer_partition *partition);
 void consumer_signal(struct core_consumer *consumer); /* under the lock */
 void consumer_chunk_free(struct consumer_chunk *chunk);
 void consumer_reader_end(struct core_consumer *consumer);
+void consumer_follows_end(struct core_consumer *consumer);
 
 #endif

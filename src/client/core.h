@@ -40,6 +40,10 @@ void core_free(struct core *core); /* NULL is allowed */
 
 /* ---- calls that find their server and are tried again until one answers ---- */
 
+/* For unreachable_ms, where somebody waits: a server that answers slowly is worth waiting for, one that is
+ * not there is soon told of. */
+enum { CORE_UNREACHABLE_MS = 8000 };
+
 /* Embedded in the caller's struct, zeroed but for what the caller sets. Exactly one done, never from inside
  * core_call_start; none after core_call_cancel. Where an attempt broke off half-way the call is made again: a
  * creation may then be answered with CLYMQ_EEXIST, a deletion with "unknown". */
@@ -157,6 +161,9 @@ int core_consumer_assign(struct core_consumer *consumer, const char *topic, cons
                          bool by_time,
                          void (*done)(void *ctx, int error, int64_t position, const char *sentence),
                          void *ctx);
+/* From now on the topic's partitions that are not assigned, those made later above all, are assigned by
+ * themselves, from their beginning. 0 or CLYMQ_ENOMEM. */
+int core_consumer_follow(struct core_consumer *consumer, const char *topic);
 /* The reader's side, one thread at a time, without the lock (it is taken inside). 1: *ret_message, valid
  * until the next call; 0: nothing now; or an error of one partition, whose name *ret_message then holds
  * (offset: where). After an error the next call goes on: with the other partitions at once, with this one

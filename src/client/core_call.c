@@ -130,6 +130,7 @@ static const char *call_find_leader(struct core_call *call)
         return partition->leader;
     int error = partition ? CLYMQ_EAGAIN : 0;
     bool fresh = topic->version != call->start_version;
+    call->reached |= fresh && topic->error != CLYMQ_EUNREACH; /* a coordinator answered at least */
     if (fresh && (topic->unknown >= 2 ||
                   (topic->error && !error_retriable(topic->error) && topic->error != CLYMQ_ETOPIC_UNKNOWN))) {
         call_note(call, topic->error, NULL, bytes_of(NULL, 0));

@@ -473,6 +473,7 @@ int core_consumer_assign(struct core_consumer *consumer, const char *topic, cons
         .request = &place->request,
         .topic = place->topic->name,
         .partition = place->name,
+        .unreachable_ms = CORE_UNREACHABLE_MS,
         .done = partition_found,
         .ctx = place,
     };
@@ -560,6 +561,7 @@ int core_consumer_new(struct core *core, const struct core_consumer_config *conf
     }
     consumer->slot = core_slots_take(core, LINKS);
     list_init(&consumer->partitions);
+    list_init(&consumer->follows);
     list_init(&consumer->starving);
     list_init(&consumer->woken);
     list_init(&consumer->chunks);
@@ -574,6 +576,7 @@ void core_consumer_free(struct core_consumer *consumer)
     consumer->freeing = true;
     io_timer_stop(consumer->core->loop, &consumer->tick);
     core_slots_drop(consumer->core, consumer->slot, LINKS);
+    consumer_follows_end(consumer);
     consumer_reader_end(consumer);
     struct list *at;
     while ((at = list_pop_front(&consumer->chunks)) != NULL)

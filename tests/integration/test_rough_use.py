@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 import unittest
 
 import harness
@@ -119,6 +120,25 @@ class RoughUse(unittest.TestCase):
         self.assertIn(b"standard output", stderr)
 
 
+    def test_partitions_made_while_following(self):
+        self.run_("topic", "create", "growing", "--partitions", 0)
+        consumer = harness.clymq_start(
+            self.server, "consume", "growing", "--count", 3, "--print-partition", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(consumer.kill)
+        self.assertIn(b"no partitions yet", consumer.stderr.readline())
+        for name in ("first", "second"):
+            self.run_("partition", "create", "growing", name)
+            self.run_("produce", "growing", "--partition", name, stdin=b"x\n")
+            self.assertEqual(consumer.stdout.readline(), name.encode() + b"\tx\n")
+        self.run_("produce", "growing", "--partition", "first", stdin=b"y\n")
+        self.assertEqual(consumer.stdout.readline(), b"first\ty\n")
+        self.assertEqual(consumer.wait(60), 0)
+        consumer.stdout.close()
+        consumer.stderr.close()
+        self.run_("topic", "create", "empty", "--partitions", 0)
+        self.assertIn(b"no partitions", self.run_("consume", "empty", "--exit-at-end", code=1).stderr)
+
+
 class SmallServer(unittest.TestCase):
     def test_batches_too_big_for_the_server(self):
         """The client does not know the server's limit: batches beyond it go in parts, and only what is too big alone fails."""
@@ -152,6 +172,28 @@ class WithoutServer(unittest.TestCase):
             self.assertEqual(code, 1, stderr)
             self.assertIn(address, stderr)
             self.assertIn("clymqd", stderr)
+
+    def test_what_is_waited_for_is_said(self):
+        """Nobody wonders at a silent terminal for long, nor waits half a minute for who is not there."""
+        address = f"127.0.0.1:{harness.free_port()}"
+        for arguments in (("consume", "t", "--partition", "p"), ("consume", "t"), ("topic", "describe", "t"), ("produce", "t")):
+            began = time.monotonic()
+            client = subprocess.Popen(
+                [os.path.join(harness.BIN, "clymq"), *arguments, "--coordinator", address],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            self.addCleanup(client.kill)
+            line = client.stderr.readline()
+            self.assertIn(b"waiting for a coordinator", line)
+            self.assertIn(address.encode(), line)
+            if arguments[0] == "topic":
+                client.send_signal(signal.SIGINT)
+                self.assertEqual(client.wait(60), -signal.SIGINT)
+            else:
+                self.assertIn(b"cannot connect", client.stderr.read())
+                self.assertEqual(client.wait(60), 1)
+                self.assertLess(time.monotonic() - began, 20)
+            client.stdout.close()
+            client.stderr.close()
 
     def test_listener_that_never_answers(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -30,6 +30,7 @@ static struct run *run_new(uint64_t seed, size_t partitions)
     config.request_timeout_ms = 4000;
     config.retry_backoff_ms = 20;
     config.retry_backoff_max_ms = 300;
+    config.metadata_max_age_ms = 3000;
     assert_int_equal(core_new(run->cluster.loop, &config, &run->core), 0);
     core_consumer_config_defaults(&run->config);
     return run;
@@ -238,6 +239,47 @@ static bool has_error(void *ctx)
     return run->last_error != 0;
 }
 
+static bool three_read(void *ctx)
+{
+    struct run *run = ctx;
+    read_some(run);
+    return run->next[0] && run->next[1] && run->next[2] && run->total >= run->wanted;
+}
+
+/* Partitions that come into being are read from their beginning; those assigned before stay where they are.
+ */
+static void test_follow(void **state)
+{
+    struct run *run = run_new(5, 3);
+    struct rng rng;
+    rng_seed(&rng, 5);
+    uint32_t counts[3];
+    for (int i = 0; i < 3; i++)
+        counts[i] = fill(&run->cluster.partitions[i], &rng, 5);
+    run->cluster.partition_count = 1;
+    run_start(run);
+    run->next[0] = counts[0];
+    assert_int_equal(assign(run, "0", CLYMQ_OFFSET_END), 0);
+    assert_int_equal(core_consumer_follow(run->consumer, "t"), 0);
+    assert_int_equal(core_consumer_follow(run->consumer, "t"), 0);
+    fake_cluster_run(&run->cluster, 5000);
+    read_some(run);
+    assert_int_equal(run->total, 0);
+    /* Metadata that fails, and a coordinator that is away, are no reason to give it up. */
+    run->cluster.faults.fail_describe = 7000;
+    run->cluster.partition_count = 3;
+    run->wanted = counts[1] + counts[2];
+    fake_server_crash(&run->cluster.servers[0]);
+    fake_cluster_run(&run->cluster, 3000);
+    fake_server_start(&run->cluster.servers[0]);
+    assert_true(fake_cluster_run_until(&run->cluster, three_read, run, 120000));
+    assert_int_equal(run->next[1], counts[1]);
+    assert_int_equal(run->next[2], counts[2]);
+    assert_int_equal(run->total, run->wanted);
+    assert_int_equal(run->last_error, 0);
+    run_end(run);
+}
+
 static void test_errors(void **state)
 {
     struct run *run = run_new(3, 2);
@@ -414,10 +456,15 @@ int main(int argc, char **argv)
     if (argc > 2)
         seeds = strtoull(argv[2], NULL, 10);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all),    cmocka_unit_test(test_header_keys),
-        cmocka_unit_test(test_places), cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_damage), cmocka_unit_test(test_retention_meanwhile),
-        cmocka_unit_test(test_many),   cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_all),
+        cmocka_unit_test(test_header_keys),
+        cmocka_unit_test(test_places),
+        cmocka_unit_test(test_follow),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_retention_meanwhile),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_storm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
