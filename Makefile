@@ -8,7 +8,7 @@ BIN     = build/release/bin
 
 export JOBS WERROR
 
-.PHONY: help deps deps-test build test demo bench sim soak fuzz fuzz-smoke format format-check tidy \
+.PHONY: help deps deps-test build test demo bench sim soak fuzz fuzz-smoke interop format format-check tidy \
         check-layers install clean
 
 help: ## lists the targets
@@ -45,6 +45,10 @@ fuzz: deps-test ## fuzzes each decoder for SECONDS_EACH (default 300)
 
 fuzz-smoke: deps-test ## fuzzes each decoder for a few seconds
 	@tools/fuzz-smoke
+
+interop: build ## runs foreign clients (Go, Node, Java, Python, C++, c_glib) against clymqd; skips what is missing
+	@tools/install-deps interop || true
+	@CLYMQ_BIN=$(BIN) /usr/bin/python3 tests/interop/run.py
 
 format: ## formats all sources in place
 	@tools/lint format

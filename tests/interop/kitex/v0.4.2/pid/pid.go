@@ -1,0 +1,3 @@
+package pid
+
+func GetPid() int { return 0 }
