@@ -234,6 +234,13 @@ static ssize_t sim_pread(struct io_file *file, void *data, size_t len, uint64_t 
     return (ssize_t)sim_content_read(handle->disk, handle->inode, data, len, offset);
 }
 
+/* How much of a write that fails was done all the same: often nothing, often all of it. */
+static size_t draw_part(struct rng *rng, size_t total)
+{
+    uint64_t drawn = rng_below(rng, 4);
+    return drawn == 0 ? 0 : drawn == 1 ? total : (size_t)rng_below(rng, total + 1);
+}
+
 /* How many of total bytes a write moves, and the error it ends with. */
 static size_t draw_write_fault(struct sim_disk *disk, size_t total, bool last, int *ret_error)
 {
@@ -241,19 +248,19 @@ static size_t draw_write_fault(struct sim_disk *disk, size_t total, bool last, i
     *ret_error = 0;
     if (last) {
         *ret_error = CLYMQ_EIO;
-        return (size_t)rng_below(rng, total + 1);
+        return draw_part(rng, total);
     }
     if (draw(disk, disk->faults.eio_write_ppm)) {
         *ret_error = CLYMQ_EIO;
-        return 0;
+        return draw_part(rng, total);
     }
     if (draw(disk, disk->faults.enospc_write_ppm)) {
         *ret_error = CLYMQ_ENOSPC;
-        return rng_chance(rng, 1, 2) ? 0 : (size_t)rng_below(rng, total + 1);
+        return draw_part(rng, total);
     }
     if (draw(disk, disk->faults.short_write_ppm)) {
         *ret_error = rng_chance(rng, 1, 2) ? CLYMQ_EIO : CLYMQ_ENOSPC;
-        return (size_t)rng_below(rng, total + 1);
+        return draw_part(rng, total);
     }
     return total;
 }

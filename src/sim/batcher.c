@@ -114,6 +114,8 @@ static void push_batch(struct sending *sending)
     buf_unref(batch);
     if (error)
         finish(sending, MESSAGE_REFUSED, -1, error_name(error));
+    for (unsigned i = 0; i < sending->count && !error; i++)
+        history->messages[sending->first + i].link = batcher->caller.links;
 }
 
 static void on_timer(struct io_timer *timer)

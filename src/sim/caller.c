@@ -32,6 +32,7 @@ int caller_call(struct caller *caller, enum rpc_method_id method, const void *re
 
         if (error)
             return error;
+        caller->links++;
     }
     return net_link_call(caller->link, method, request, payload, timeout_ms, done, ctx);
 }

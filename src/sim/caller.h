@@ -9,6 +9,7 @@ struct caller {
     struct run *run;
     const char *address;
     struct net_link *link; /* NULL = not connected and not connecting */
+    uint32_t links;        /* made so far */
 };
 
 /* As net_link_call; an error returned means that nothing was sent and done is not called. */

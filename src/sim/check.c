@@ -71,6 +71,34 @@ static void check_order_of_clients(struct history *history)
     }
 }
 
+/* What was sent on one connection to one partition, each once, lies in the order in which it was sent. */
+static void check_order_of_links(struct history *history)
+{
+    for (unsigned i = 0; i < history->slot_count && !run_is_over(history->run); i++) {
+        const struct track *track = history->slots[i].current;
+        uint32_t last_of[256] = {0};
+
+        if (!track || history_is_excused(history, track))
+            continue;
+        for (size_t offset = 0; offset < track->at_count; offset++) {
+            if (!track->at[offset])
+                continue;
+            uint32_t number = track->at[offset] - 1;
+            const struct message *message = &history->messages[number];
+            uint32_t *last = &last_of[message->client % 256];
+
+            if (!message->link || message->resent ||
+                (*last && history->messages[*last - 1].link > message->link))
+                continue;
+            if (*last && number + 1 < *last && history->messages[*last - 1].link == message->link)
+                run_violation(
+                    history->run, "I3", "%s lies at offset %zu, behind %s, sent on the same connection",
+                    history_message_text(history, number), offset, history_message_text(history, *last - 1));
+            *last = number + 1;
+        }
+    }
+}
+
 struct moment {
     uint64_t at_ns;
     uint32_t message;
@@ -208,6 +236,7 @@ void check_end(struct history *history)
     for (uint32_t i = 0; i < history->count && !run_is_over(history->run); i++)
         check_present(history, i);
     check_order_of_clients(history);
+    check_order_of_links(history);
     check_order_in_time(history);
     check_retention(history);
     check_disk(history);

@@ -122,6 +122,8 @@ static void send(struct attempt *attempt)
         caller_call(&pusher->caller, RPC_METHOD_PUSH, &request, NULL, timeout_ms(pusher), on_answer, attempt);
     if (error)
         failed(attempt, false, true, error_name(error));
+    else if (attempt->tries == 1)
+        history->messages[attempt->message].link = pusher->caller.links;
 }
 
 static struct attempt *idle_attempt(struct pusher *pusher)
