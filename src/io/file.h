@@ -37,6 +37,7 @@ struct io_fs_ops {
     int (*truncate)(struct io_file *file, uint64_t size);
     int (*allocate)(struct io_file *file, uint64_t offset, uint64_t len);
     int (*sync)(struct io_file *file);
+    int (*sync_all)(struct io_file *file);
     int (*size)(struct io_file *file, uint64_t *ret_size);
     int (*rename)(struct io_fs *fs, const char *from, const char *to);
     int (*unlink)(struct io_fs *fs, const char *path);
@@ -98,6 +99,13 @@ static inline int io_file_allocate(struct io_file *file, uint64_t offset, uint64
 static inline int io_file_sync(struct io_file *file)
 {
     return file->ops->sync(file);
+}
+/* All that was written to, made, renamed or removed in the whole file system of the file, by anybody, reaches
+ * the disk: one call where there would be thousands. It tells of failures since this file was opened (Linux
+ * 5.8 and later; before, only of the journal's). */
+static inline int io_file_sync_all(struct io_file *file)
+{
+    return file->ops->sync_all(file);
 }
 static inline int io_file_size(struct io_file *file, uint64_t *ret_size)
 {

@@ -147,6 +147,11 @@ static int os_sync(struct io_file *file)
     return fdatasync(file->fd) == 0 ? 0 : os_error();
 }
 
+static int os_sync_all(struct io_file *file)
+{
+    return syncfs(file->fd) == 0 ? 0 : os_error();
+}
+
 static int os_size(struct io_file *file, uint64_t *ret_size)
 {
     struct stat facts;
@@ -293,6 +298,7 @@ static const struct io_fs_ops os_fs_ops = {
     .truncate = os_truncate,
     .allocate = os_allocate,
     .sync = os_sync,
+    .sync_all = os_sync_all,
     .size = os_size,
     .rename = os_rename,
     .unlink = os_unlink,

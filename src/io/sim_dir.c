@@ -271,6 +271,11 @@ void sim_dir_sync(struct sim_disk *disk, struct sim_inode *dir)
     }
 }
 
+void sim_dir_sync_all(struct sim_disk *disk, size_t count)
+{
+    apply_prefix(disk, count);
+}
+
 static void crash_tree(struct sim_disk *disk, struct sim_inode *dir)
 {
     sim_entries_free(disk, &dir->entries);

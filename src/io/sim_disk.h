@@ -118,6 +118,8 @@ int sim_dir_unlink(struct sim_disk *disk, struct sim_inode *dir, const char *nam
 int sim_dir_rename(struct sim_disk *disk, struct sim_inode *dir, const char *name, struct sim_inode *to_dir,
                    const char *to_name);
 void sim_dir_sync(struct sim_disk *disk, struct sim_inode *dir);
+/* The oldest count records of the journal, of all folders. */
+void sim_dir_sync_all(struct sim_disk *disk, size_t count);
 /* Whether folder `inside` is `dir` or below it, in the cached or the durable tree. */
 bool sim_dir_contains(const struct sim_inode *dir, const struct sim_inode *inside, bool durable);
 /* Power loss: a random part of the journal is applied to the durable tree, which becomes the cached one;

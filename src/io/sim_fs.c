@@ -351,6 +351,48 @@ static int sim_sync(struct io_file *file)
     return 0;
 }
 
+static void sync_files(struct sim_disk *disk, struct sim_inode *dir)
+{
+    for (size_t i = 0; i < dir->entries.count; i++) {
+        struct sim_inode *inode = dir->entries.items[i].inode;
+        if (inode->is_dir)
+            sync_files(disk, inode);
+        else
+            sim_content_sync(disk, inode);
+    }
+}
+
+static void sync_some(struct sim_disk *disk)
+{
+    if (disk->faults.ignore_sync || disk->faults.lose_all_unsynced)
+        return;
+    if (rng_chance(&disk->rng, 1, 2))
+        sync_files(disk, disk->root);
+    sim_dir_sync_all(disk, rng_below(&disk->rng, disk->journal_count + 1));
+}
+
+/* A failure leaves what is not durable yet to later syncs. */
+static int sim_sync_all(struct io_file *file)
+{
+    struct sim_handle *handle = handle_of(file);
+    if (handle_is_down(handle))
+        return CLYMQ_EIO;
+    struct sim_disk *disk = handle->disk;
+    if (op_is_last(disk)) {
+        sync_some(disk);
+        return disk_dies(disk);
+    }
+    if (draw(disk, disk->faults.eio_sync_ppm)) {
+        sync_some(disk);
+        return CLYMQ_EIO;
+    }
+    if (!disk->faults.ignore_sync) {
+        sync_files(disk, disk->root);
+        sim_dir_sync_all(disk, disk->journal_count);
+    }
+    return 0;
+}
+
 static int sim_size(struct io_file *file, uint64_t *ret_size)
 {
     struct sim_handle *handle = handle_of(file);
@@ -534,6 +576,7 @@ static const struct io_fs_ops sim_fs_ops = {
     .truncate = sim_truncate,
     .allocate = sim_allocate,
     .sync = sim_sync,
+    .sync_all = sim_sync_all,
     .size = sim_size,
     .rename = sim_rename,
     .unlink = sim_unlink,

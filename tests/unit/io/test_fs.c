@@ -133,6 +133,10 @@ static void check_folders(struct io_fs *fs)
     assert_int_equal(io_fs_sync_dir(fs, "x"), 0);
     assert_int_equal(io_fs_sync_dir(fs, ""), 0);
     assert_int_equal(io_fs_sync_dir(fs, "x/y"), CLYMQ_ENOENT);
+    struct io_file *any;
+    assert_int_equal(io_fs_open(fs, "any", IO_OPEN_WRITE | IO_OPEN_CREATE, &any), 0);
+    assert_int_equal(io_file_sync_all(any), 0);
+    io_file_close(any);
     assert_int_equal(io_fs_remove_tree(fs, "x"), 0);
     assert_int_equal(io_fs_remove_tree(fs, "x"), CLYMQ_ENOENT);
     assert_int_equal(io_fs_remove_tree(fs, ""), CLYMQ_EINVAL);

@@ -95,6 +95,36 @@ static void test_power_loss(void **state)
     assert_true(overwrite_kept > 10 && overwrite_lost > 10);
 }
 
+/* Files and folders that nobody synced by themselves. */
+static void test_sync_all(void **state)
+{
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct sim_disk *disk = sim_disk_new(seed);
+        struct io_fs *fs = sim_disk_fs(disk);
+        struct io_file *any = must_open(fs, "any", IO_OPEN_WRITE | IO_OPEN_CREATE);
+        bool fails = seed % 2;
+        assert_int_equal(io_fs_make_dir(fs, "a"), 0);
+        assert_int_equal(io_fs_make_dir(fs, "a/b"), 0);
+        struct io_file *file = must_open(fs, "a/b/f", IO_OPEN_WRITE | IO_OPEN_CREATE);
+        assert_int_equal(io_file_pwrite(file, "abc", 3, 0), 3);
+        sim_disk_set_faults(disk, &(struct sim_disk_faults){.eio_sync_ppm = fails ? 1000000 : 0});
+        assert_int_equal(io_file_sync_all(any), fails ? CLYMQ_EIO : 0);
+        sim_disk_set_faults(disk, &(struct sim_disk_faults){0});
+        if (fails) /* what was left out is not given up */
+            assert_int_equal(io_file_sync_all(any), 0);
+        sim_disk_crash(disk, true);
+        io_file_close(file);
+        file = must_open(fs, "a/b/f", IO_OPEN_READ);
+        char read[4];
+        assert_int_equal(io_file_pread(file, read, 4, 0), 3);
+        assert_memory_equal(read, "abc", 3);
+        assert_int_equal(io_file_sync_all(any), CLYMQ_EIO); /* a file of the earlier life */
+        io_file_close(any);
+        io_file_close(file);
+        sim_disk_free(disk);
+    }
+}
+
 static void test_kill_keeps_all(void **state)
 {
     struct sim_disk *disk = sim_disk_new(1);
@@ -397,6 +427,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_power_loss),
+        cmocka_unit_test(test_sync_all),
         cmocka_unit_test(test_kill_keeps_all),
         cmocka_unit_test(test_folder_changes),
         cmocka_unit_test(test_synced_folders_survive),
