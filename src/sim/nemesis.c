@@ -339,7 +339,11 @@ void nemesis_begin(struct nemesis *nemesis)
     struct run *run = nemesis->run;
     unsigned wanted = run->options->faults < FAULTS_MAX ? run->options->faults : FAULTS_MAX;
     uint64_t span_ms = (uint64_t)run->options->seconds * 1000;
+    const struct control *control = control_of(nemesis);
 
+    /* The data folder itself was made well, so that what shows is the loss of messages. */
+    nemesis->disk.ignore_sync = control && control->ignore_sync;
+    apply(nemesis);
     for (unsigned i = 0; i < wanted; i++) {
         struct fault *fault = &nemesis->faults[nemesis->count++];
 
@@ -368,12 +372,10 @@ bool nemesis_is_quiet_since(const struct nemesis *nemesis, uint64_t since_ns)
 struct nemesis *nemesis_new(struct run *run)
 {
     struct nemesis *nemesis = run_alloc(sizeof(*nemesis));
-    const struct control *control = run->options->control;
 
     nemesis->run = run;
     nemesis->disk = (struct sim_disk_faults){
         .capacity = DISK_CAPACITY,
-        .ignore_sync = control && control->ignore_sync,
         .lose_all_unsynced = rng_chance(&run->rng, 1, 4),
     };
     nemesis->net = (struct sim_net_faults){.delay_min_ns = 20000, .delay_max_ns = 500000};
