@@ -168,13 +168,12 @@ static int open_chain(struct broker_shard *bs, const struct hosted_spec *spec, s
     return 0;
 }
 
-int hosted_open_block(struct broker_shard *bs, const struct hosted_spec *spec,
-                      const struct coord_block *block)
+void hosted_open_block(struct broker_shard *bs, const struct hosted_spec *spec,
+                       const struct coord_block *block, struct partition_creation *creation)
 {
-    struct partition_block made = block_of(spec, block);
-
-    made.end = -1;
-    return partition_create_block(bs->store, &made);
+    creation->block = block_of(spec, block);
+    creation->block.end = -1;
+    partition_create_block_later(bs->store, creation);
 }
 
 int hosted_serve(struct broker_shard *bs, const struct hosted_spec *spec)
@@ -247,7 +246,9 @@ int hosted_delete_block(struct broker_shard *bs, const struct hosted_spec *spec,
     struct partition_block *blocks MEM_CLEANUP = NULL, gone = block_of(spec, block);
     struct hosted *hosted = find(bs, spec);
     size_t count;
-    int error = chain_of(spec, NULL, &blocks, &count);
+    int error = block_is_being_created(bs->store, spec->topic_id, spec->number)
+                    ? CLYMQ_EBUSY
+                    : chain_of(spec, NULL, &blocks, &count);
 
     if (error)
         return error;
@@ -295,6 +296,9 @@ int hosted_delete(struct broker_shard *bs, const struct hosted_spec *spec)
     struct hosted *hosted = find(bs, spec);
     int error = 0;
 
+    /* By a call of before this coordinator's activation: it would make what is being removed. */
+    if (block_is_being_created(bs->store, spec->topic_id, spec->number))
+        return CLYMQ_EBUSY;
     if (hosted) {
         struct catalog_route *route = hosted->route;
 

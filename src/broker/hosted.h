@@ -2,7 +2,7 @@
  *
  * Used on the owner's shard only. A struct hosted hangs in its route of the shard's catalog. What is asked
  * for comes as a struct hosted_spec, a copy of the coordinator's. All calls are idempotent; those that touch
- * files block. */
+ * files block, but for the making of blocks. */
 #ifndef CLYMQ_BROKER_HOSTED_H
 #define CLYMQ_BROKER_HOSTED_H
 
@@ -33,8 +33,9 @@ struct hosted_spec {
 };
 
 /* As struct coord_broker_ops says of each. */
-int hosted_open_block(struct broker_shard *bs, const struct hosted_spec *spec,
-                      const struct coord_block *block);
+/* done and ctx of creation are the caller's; done does not come once the store is closed. */
+void hosted_open_block(struct broker_shard *bs, const struct hosted_spec *spec,
+                       const struct coord_block *block, struct partition_creation *creation);
 int hosted_serve(struct broker_shard *bs, const struct hosted_spec *spec);
 /* After a crash, what recovery kept beyond the durable-end mark is shown once it is synced. Waits for that
  * with the caller's pull (its done and ctx being set), so that nobody is told of service while acknowledged

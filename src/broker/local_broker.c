@@ -28,9 +28,12 @@ struct round {
     int error;
     int64_t end;
     struct coord_block block;
-    struct partition_pull shown; /* serving: waits until what recovery kept is shown */
-    struct hosted_spec spec;     /* points into what follows */
-    uint8_t data[];              /* chain, topic, name */
+    union {
+        struct partition_pull shown;        /* serving: waits until what recovery kept is shown */
+        struct partition_creation creation; /* opening */
+    };
+    struct hosted_spec spec; /* points into what follows */
+    uint8_t data[];          /* chain, topic, name */
 };
 
 static void round_home(struct shard *shard, struct shard_message *message)
@@ -108,6 +111,16 @@ static void on_sealed(void *ctx, int error, int64_t end)
     round_go_on(round);
 }
 
+static void on_created(struct partition_creation *creation, int error)
+{
+    struct round *round = creation->ctx;
+
+    if (broker_is_dead(round->local->node))
+        return;
+    round->error = error;
+    round_go_on(round);
+}
+
 static void on_deleted(void *ctx, int error)
 {
     struct round *round = ctx;
@@ -154,8 +167,9 @@ static void round_work(struct shard *shard, struct shard_message *message)
     }
     switch (round->kind) {
     case ROUND_OPEN:
-        round->error = hosted_open_block(bs, &round->spec, &round->block);
-        break;
+        round->creation = (struct partition_creation){.done = on_created, .ctx = round};
+        hosted_open_block(bs, &round->spec, &round->block, &round->creation);
+        return;
     case ROUND_SERVE:
         round->error = hosted_serve(bs, &round->spec);
         round->shown = (struct partition_pull){.done = on_shown, .ctx = round};

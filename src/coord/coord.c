@@ -45,7 +45,7 @@ int coord_open(const struct coord_config *config, struct coord **ret_coord)
     if (!coord->config.max_partitions)
         coord->config.max_partitions = 200000;
     if (!coord->config.broker_calls)
-        coord->config.broker_calls = 128;
+        coord->config.broker_calls = 512;
     if (!coord->config.retry_ms)
         coord->config.retry_ms = 1000;
     if (!coord->config.removal_wait_ms)

@@ -31,7 +31,7 @@ struct coord_config {
     const char *address;           /* where clients reach it, "host:port"; copied */
     uint32_t max_topic_partitions; /* per topic; 0 = 20,000 */
     uint32_t max_partitions;       /* in all; 0 = 200,000 */
-    uint32_t broker_calls;         /* calls to brokers under way at once; 0 = 128 */
+    uint32_t broker_calls;         /* calls to brokers under way at once; 0 = 512 */
     uint32_t retry_ms; /* wait before a failed step of opening, sealing, deleting is tried again; 0 = 1,000 */
     uint32_t removal_wait_ms; /* how long operations wait for a topic's removal; 0 = 3,000 */
     /* Told once per activation when the role is lost: CLYMQ_EFENCED (another coordinator took over),

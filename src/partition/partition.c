@@ -153,18 +153,12 @@ static int delete_block(struct block *block)
     return error;
 }
 
-int partition_create_block(struct store *store, const struct partition_block *block)
+/* There is one: the same, made before; or an empty one, which is made anew. */
+static int use_existing_block(struct store *store, const struct partition_block *block)
 {
     struct block *made;
-    int error = block_create(store, &block->key, block->start, NULL, &made);
-    if (!error) {
-        block_close(made);
-        return 0;
-    }
-    if (error != CLYMQ_EEXIST)
-        return error;
     struct block_recovery recovery = {0};
-    error = block_open(store, &block->key, NULL, &made, &recovery);
+    int error = block_open(store, &block->key, NULL, &made, &recovery);
     if (error)
         return error == CLYMQ_ENOENT ? CLYMQ_EEXIST : error;
     if (block_start(made) == block->start && block_end(made) == block->start) {
@@ -181,6 +175,31 @@ int partition_create_block(struct store *store, const struct partition_block *bl
     if (!error)
         block_close(made);
     return error;
+}
+
+int partition_create_block(struct store *store, const struct partition_block *block)
+{
+    struct block *made;
+    int error = block_create(store, &block->key, block->start, NULL, &made);
+    if (!error)
+        block_close(made);
+    return error == CLYMQ_EEXIST ? use_existing_block(store, block) : error;
+}
+
+static void on_block_created(struct block_creation *base, int error)
+{
+    struct partition_creation *creation = CONTAINER_OF(base, struct partition_creation, base);
+    if (error == CLYMQ_EEXIST)
+        error = use_existing_block(creation->store, &creation->block);
+    creation->done(creation, error);
+}
+
+void partition_create_block_later(struct store *store, struct partition_creation *creation)
+{
+    creation->store = store;
+    creation->base = (struct block_creation){
+        .key = creation->block.key, .start_offset = creation->block.start, .done = on_block_created};
+    block_create_later(store, &creation->base);
 }
 
 int partition_open(struct store *store, struct shard *shard, const struct partition_config *config,

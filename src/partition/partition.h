@@ -56,6 +56,17 @@ struct partition_block {
  * start again: 0; an empty one of another id or start is made anew. CLYMQ_EEXIST where it holds something
  * else. Blocking. */
 int partition_create_block(struct store *store, const struct partition_block *block);
+/* The same without blocking, for many at once: as block_create_later. A block that is there already is looked
+ * at on the shard. */
+struct partition_creation {
+    struct partition_block block;
+    void (*done)(struct partition_creation *creation, int error);
+    void *ctx;
+    /* the partition's */
+    struct store *store;
+    struct block_creation base;
+};
+void partition_create_block_later(struct store *store, struct partition_creation *creation);
 /* Opens the chain that is on disk and puts it into service. blocks in chain order, at least one; only the
  * last may be open (end -1). A last block that is empty and continues another begins with a control batch
  * that holds the producer table; pushes wait for its commit. CLYMQ_ENOENT: a block is missing. Blocking

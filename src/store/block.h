@@ -21,6 +21,7 @@
 #include "wire/batch.h"
 
 struct block;
+struct state_entry;
 
 struct block_key {
     struct uuid topic;
@@ -49,6 +50,24 @@ struct block_events {
  * CLYMQ_EIO, CLYMQ_ENOMEM. */
 int block_create(struct store *store, const struct block_key *key, int64_t start_offset,
                  const struct block_events *events, struct block **ret_block);
+
+/* The same with nothing open afterwards, and without waiting: files are made and synced by a disk worker, and
+ * those that are asked for meanwhile share their syncs. done is told on the shard, never from inside the
+ * call, what block_create would have returned, or CLYMQ_ESHUTDOWN. It does not come if the store is closed
+ * before. The struct is its owner's and stays until done. */
+struct block_creation {
+    struct block_key key;
+    int64_t start_offset;
+    void (*done)(struct block_creation *creation, int error);
+    /* the store's */
+    struct list link;
+    struct state_entry *entry;
+    int error;
+    bool recorded, made;
+};
+void block_create_later(struct store *store, struct block_creation *creation);
+/* Whether a block of the partition is being made: nothing of it may be removed meanwhile. */
+bool block_is_being_created(const struct store *store, struct uuid topic, uint32_t partition);
 
 struct block_recovery {
     uint64_t bytes_read; /* of logs */

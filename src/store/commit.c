@@ -480,6 +480,7 @@ void commit_tail(struct shard_tail *tail)
 {
     struct store *store = tail->ctx;
     announce(store);
+    creation_start(store);
     if (is_due(store))
         commit_begin(store);
 }

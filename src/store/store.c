@@ -26,6 +26,7 @@ void store_config_defaults(struct store_config *config)
         .checkpoint_bytes = 32 << 20,
         .max_open_files = 1024,
         .max_batch_bytes = 16 << 20,
+        .sync_all_from = 8,
     };
 }
 
@@ -85,6 +86,7 @@ int store_open(const struct store_config *config, struct store_folder *folder, s
     store->tail.ctx = store;
     store->commit_timer = (struct io_timer){.fire = commit_timer, .ctx = store};
     store->space_timer = (struct io_timer){.fire = probe_space, .ctx = store};
+    creation_init(store);
     register_metrics(store, metrics);
     store->closed = map_new();
     store->open = map_new();
@@ -127,10 +129,19 @@ int store_remember_closed(struct store *store, const struct block *block)
     if (!entry)
         return CLYMQ_ENOMEM;
     block_entry(block, entry);
-    struct bytes id = bytes_of(block->key.id.byte, sizeof(block->key.id.byte));
+    int error = store_put_closed(store, entry);
+    if (error)
+        mem_free(entry);
+    return error;
+}
+
+int store_put_closed(struct store *store, struct state_entry *entry)
+{
+    struct bytes id = bytes_of(entry->key.id.byte, sizeof(entry->key.id.byte));
     struct state_entry *old = map_get(store->closed, id);
     int error = map_put(store->closed, id, entry);
-    mem_free(error ? entry : old);
+    if (!error)
+        mem_free(old);
     return error;
 }
 
@@ -165,7 +176,7 @@ static void on_stopped(struct state_waiter *waiter, int error)
 void store_stop_step(struct store *store)
 {
     if (!store->stopping || store->pass || !list_empty(&store->dirty) || !checkpoint_idle(store) ||
-        !list_empty(&store->trash) || store->stop_waiter.done)
+        !creation_idle(store) || !list_empty(&store->trash) || store->stop_waiter.done)
         return;
     LIST_FOR_EACH(item, &store->blocks) {
         struct block *block = CONTAINER_OF(item, struct block, link);
@@ -213,6 +224,7 @@ void store_close(struct store *store)
     while (!list_empty(&store->blocks))
         block_free(CONTAINER_OF(store->blocks.next, struct block, link));
     checkpoint_abandon(store);
+    creation_abandon(store);
     list_remove(&store->stop_waiter.link);
     abandon_waiters(&store->state_waiting);
     abandon_waiters(&store->state_syncing);

@@ -34,6 +34,7 @@ struct store_config {
     int64_t checkpoint_bytes; /* per shard: what recovery may have to read after a crash; default 32 MiB */
     int64_t max_open_files;   /* per shard; default 1024, >= 16 */
     int64_t max_batch_bytes;  /* no batch appended is longer; default 16 MiB */
+    unsigned sync_all_from;   /* as many blocks made together share one sync of the file system; default 8 */
     const struct store_faults *faults; /* control runs only; NULL otherwise */
 };
 void store_config_defaults(struct store_config *config);

@@ -10,6 +10,7 @@
 #include "store/store.h"
 
 enum { BLOCK_DIR_MAX = 64, BLOCK_HINTS = 4 };
+enum { BLOCK_CREATE_BYTES = 4096 }; /* what making a block takes, roughly */
 #define SLOT_NONE UINT32_MAX
 
 struct block_hint {
@@ -77,8 +78,6 @@ struct store {
     struct map *closed;    /* block id -> struct state_entry of blocks closed in this run */
     struct strbuf dropped; /* ids of blocks of earlier runs that are no more */
 
-    struct uuid synced_topic; /* whose folder's entry in data/ was last synced by this run */
-
     struct list dirty, announce;
     struct shard_tail tail;
     struct io_timer commit_timer; /* fsync interval; retry when memory was short */
@@ -98,6 +97,15 @@ struct store {
     struct segment_ref *state_ref;
     bool state_op_running;
     int state_sync_error; /* known before the sync ends */
+
+    struct list creations; /* struct block_creation that wait for the group under way */
+    struct {
+        struct list items; /* struct block_creation */
+        struct io_work work;
+        struct segment_ref *state_ref; /* opened before any file was made: tells of all failures */
+        struct state_waiter waiter;
+        bool running;
+    } creating;
 
     struct list trash; /* struct trash_job: files to be removed once the log start is durable */
 
@@ -142,6 +150,23 @@ bool block_is_unborn(struct io_fs *fs, const char *dir);
 int block_write_id(struct io_fs *fs, const char *dir, const struct block_key *key);
 int block_read_id(struct io_fs *fs, const char *dir, struct block_key *ret_key);
 
+/* block_create.c: the steps of making a block that touch files only, on any thread. */
+/* Folder, first segment and id, not synced. recorded: the state files know the block. CLYMQ_EEXIST: a block
+ * is there. On failure nothing of the new one is left. */
+int block_make_files(struct io_fs *fs, const struct block_key *key, int64_t start_offset, bool recorded);
+int block_sync_files(struct io_fs *fs, const struct block_key *key);
+void block_remove_files(struct io_fs *fs, const struct block_key *key);
+/* What the state files say of a block that was just made. */
+void block_first_entry(const struct block_key *key, int64_t start_offset, struct state_entry *ret_entry);
+
+/* creation.c */
+void creation_init(struct store *store);
+/* Begins with those that wait, unless a group is under way. */
+void creation_start(struct store *store);
+bool creation_idle(const struct store *store);
+/* Forgets all of them: the loop is dead. */
+void creation_abandon(struct store *store);
+
 /* block_trim.c */
 /* Removes segments below the log start that recovery has no use for. 0 or CLYMQ_ENOMEM. */
 int block_drop_segments(struct block *block);
@@ -154,6 +179,8 @@ struct block *store_find_open(struct store *store, struct uuid id); /* NULL: not
 /* What an earlier run, or a close in this one, left of the block; NULL = nothing. */
 const struct state_entry *store_find_entry(struct store *store, struct uuid id);
 int store_remember_closed(struct store *store, const struct block *block);
+/* Takes the entry over where it succeeds. 0 or CLYMQ_ENOMEM. */
+int store_put_closed(struct store *store, struct state_entry *entry);
 void store_forget_closed(struct store *store, struct uuid id);
 /* The block is no more: what the state files said of it does not count. (Its record is dropped by
  * state_put_drop.) */

@@ -30,6 +30,11 @@ struct watched_fs {
     bool folder_sync_failed;
 };
 
+struct creation {
+    struct block_creation base;
+    int result; /* 1 = not told */
+};
+
 struct run {
     struct rig rig;
     struct watched_fs fs;
@@ -51,6 +56,7 @@ struct run {
     struct block_range range; /* being checked, and its bytes: released here when a check fails */
     uint8_t *data;
     struct buf *batch; /* being appended */
+    struct creation creation;
     jmp_buf failed;
     char why[256];
 };
@@ -412,6 +418,33 @@ static void set_faults(struct run *run, bool on)
     sim_process_set_disk_faults(run->rig.process, &faults);
 }
 
+static void creation_done(struct block_creation *base, int error)
+{
+    CONTAINER_OF(base, struct creation, base)->result = error;
+}
+
+/* Among those of a group, then opened. */
+static int create_later(struct run *run, struct model *model)
+{
+    struct block_events events = events_of(model);
+    run->creation = (struct creation){
+        .base = {.key = model->key, .start_offset = model->created_at, .done = creation_done}, .result = 1};
+    block_create_later(run->rig.store, &run->creation.base);
+    rig_wait(&run->rig, &run->creation.result);
+    if (!alive(run))
+        return CLYMQ_EIO;
+    CHECK(run, run->creation.result != 1, "creating does not end");
+    if (run->creation.result)
+        return run->creation.result;
+    bool was_faulty = run->faulty;
+    set_faults(run, false);
+    int error = block_open(run->rig.store, &model->key, &events, &model->block, NULL);
+    CHECK(run, !error || !alive(run), "created and not opened: %s", error_name(error));
+    if (was_faulty)
+        set_faults(run, true);
+    return error;
+}
+
 static void create(struct run *run, struct model *model)
 {
     struct block_key key = rig_key(model->key.partition);
@@ -424,7 +457,9 @@ static void create(struct run *run, struct model *model)
     model->start = model->asked_start = model->durable = model->sum_end = model->created_at;
     model->maybe = true;
     struct block_events events = events_of(model);
-    int error = block_create(run->rig.store, &key, model->created_at, &events, &model->block);
+    int error = rng_chance(&run->rng, 1, 2)
+                    ? create_later(run, model)
+                    : block_create(run->rig.store, &key, model->created_at, &events, &model->block);
     TELL(run, "create %u/%u at %" PRId64 ": %s", key.partition, key.seq, model->created_at,
          error_name(error));
     if (!error) {
@@ -826,6 +861,7 @@ static void configure(struct run *run)
     config->max_open_files = 16;
     config->max_batch_bytes = 64 << 10;
     config->fsync_interval_ms = 5;
+    config->sync_all_from = rng_chance(&run->rng, 1, 2) ? 1 : 8;
     uint64_t policy = rng_below(&run->rng, 10);
     config->fsync = policy < 8 || run->control != CONTROL_NONE ? STORE_FSYNC_COMMIT
                     : policy == 8                              ? STORE_FSYNC_INTERVAL

@@ -290,7 +290,7 @@ static void test_long_removal(void **state)
 {
     assert_ok(do_create_topic(&h, "t", 2000, 1, NULL, &r));
     assert_ok(do_find(&h, "t", NULL, 60000, &r));
-    h.broker.max_delay_ns = IO_MS(1200); /* 128 calls at a time: some ten seconds */
+    h.broker.max_delay_ns = IO_MS(4500); /* 512 calls at a time: some ten seconds */
     uint64_t before = sim_world_now_ns(h.world);
     assert_ok(do_delete_topic(&h, "t", &r));
     assert_in_range(sim_world_now_ns(h.world) - before, IO_MS(3000), IO_MS(3100));
@@ -298,7 +298,7 @@ static void test_long_removal(void **state)
     before = sim_world_now_ns(h.world);
     assert_error(do_create_topic(&h, "t", 1, 1, NULL, &r), CLYMQ_EBUSY, "still being deleted");
     assert_in_range(sim_world_now_ns(h.world) - before, IO_MS(3000), IO_MS(3100));
-    harness_run_for(&h, IO_MS(2000));
+    harness_run_for(&h, IO_MS(4000));
     assert_ok(do_create_topic(&h, "t", 1, 1, NULL, &r));
     assert_ok(do_find(&h, "t", "0", 5000, &r));
     assert_int_equal(fake_broker_partition_count(&h.broker), 1);
