@@ -16,12 +16,15 @@
 #include "sim/history.h"
 #include "sim/machine.h"
 #include "sim/nemesis.h"
+#include "sim/visits.h"
 #include "sim/workload.h"
 
 enum {
     READY_MS = 30000,
     HEALTHY_MS = 30000,
     SERVED_MS = 10000,
+    QUIET_MS = 2000, /* until nothing of the clients is on its way any more */
+    VISITS_MS = 60000,
     IDLE_MS = 150000,    /* longer than any delivery time-out */
     RETAINED_MS = 10000, /* longer than the broker takes to look at what retention would drop */
     DRAIN_MS = 60000,
@@ -107,6 +110,11 @@ static bool is_idle(struct run *run)
     return workload_is_idle(run->workload);
 }
 
+static bool is_visited(struct run *run)
+{
+    return visits_are_over(run->visits);
+}
+
 static bool is_drained(struct run *run)
 {
     return workload_is_drained(run->workload);
@@ -164,6 +172,18 @@ static bool settle(struct run *run)
     return !run_is_over(run);
 }
 
+static bool visit(struct run *run)
+{
+    if (!step_until(run, QUIET_MS, NULL))
+        return false;
+    run->visits = visits_new(run);
+    if (!step_until(run, VISITS_MS, is_visited))
+        run_violation(run, "I7", "a hundred short visits took more than %d s", VISITS_MS / 1000);
+    visits_free(run->visits);
+    run->visits = NULL;
+    return !run_is_over(run);
+}
+
 /* Whatever was acknowledged survives this too. */
 static bool last_crash(struct run *run)
 {
@@ -193,7 +213,7 @@ static bool drain(struct run *run)
 
 static void execute(struct run *run)
 {
-    if (set_up(run) && load(run) && heal(run) && settle(run) && last_crash(run) && drain(run))
+    if (set_up(run) && load(run) && heal(run) && settle(run) && visit(run) && last_crash(run) && drain(run))
         check_end(run->history);
 }
 

@@ -15,6 +15,7 @@ struct control;
 struct history;
 struct machine;
 struct nemesis;
+struct visits;
 struct workload;
 
 enum { RUN_LOGS_MAX = 16 };
@@ -72,6 +73,7 @@ struct run {
     struct history *history;
     struct machine *machine;
     struct workload *workload;
+    struct visits *visits; /* while they are made */
     struct nemesis *nemesis;
 };
 
