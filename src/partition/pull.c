@@ -64,6 +64,8 @@ static bool pull_try(struct partition_pull *pull)
      */
     bool enough = pull->range.len > 0 && (pull->range.len >= pull->min_bytes || pull->range.more ||
                                           pull->range.len >= pull->max_bytes);
+    if (!enough && partition_end(partition) > partition_shown(partition))
+        block_want_commit(partition_last(partition)->block);
     if (enough || pull->wait_ms <= 0) {
         pull_finish(pull, 0);
         return true;

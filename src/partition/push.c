@@ -99,6 +99,7 @@ static void push_stored(struct partition *partition, struct partition_push *push
     }
     push_release(push);
     list_push_back(&partition->committing, &push->link);
+    block_want_commit(partition_last(partition)->block);
 }
 
 void partition_finish_commits(struct partition *partition)
@@ -158,6 +159,8 @@ static int append(struct partition *partition, struct batch_header *header, uint
     header->leader_epoch = last->info.base_epoch;
     batch_assign(batch, header->base_offset, header->leader_epoch);
     struct iovec part = {batch, header->size};
+    if (!list_empty(&partition->pulls_waiting))
+        block_want_commit(last->block);
     return block_append(last->block, header, &part, 1);
 }
 
@@ -384,6 +387,7 @@ static int write_table(struct partition *partition)
         return error;
     partition->table_needed = false;
     partition->ready_offset = batch_last_offset(&header) + 1;
+    block_want_commit(partition_last(partition)->block);
     return 0;
 }
 

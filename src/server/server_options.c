@@ -126,6 +126,10 @@ const struct option server_option_table[] = {
     {.name = "fsync_interval_ms", .type = OPTION_DURATION_MS, .offset = AT(fsync_interval_ms),
      .fallback = "1s", .min = 1, .max = DAY_MS, .section = "Storage",
      .help = "The interval of fsync = interval."},
+    {.name = "commit_linger_ms", .type = OPTION_DURATION_MS, .offset = AT(commit_linger_ms),
+     .fallback = "20ms", .min = 0, .max = 10000, .section = "Storage",
+     .help = "With fsync = commit: the time between two syncs while nobody waits for them, neither a push with "
+             "ack -1 nor a pull. A power failure loses that much of what was pushed with ack 1 or 0."},
     {.name = "segment_bytes", .type = OPTION_SIZE, .offset = AT(segment_bytes), .fallback = "256M",
      .min = MB, .max = 2 * GB - 1, .section = "Storage",
      .help = "Size at which a log file is closed and the next one begun."},

@@ -411,6 +411,7 @@ static void configure(struct machine *machine)
     config->max_waiting_bytes = 16384 << rng_below(rng, 8);
     config->retention_check_ms = rng_between(rng, 500, 8000);
     config->limits.max_pipelined_calls = 8 << rng_below(rng, 6);
+    config->store.commit_linger_ms = rng_chance(rng, 1, 2) ? rng_between(rng, 1, 200) : 0;
     config->limits.max_connections = CONNECTIONS_MAX;
     config->open_meta = open_meta;
     config->close_meta = close_meta;

@@ -99,6 +99,10 @@ uint64_t block_size(const struct block *block);       /* bytes of log */
 int block_error(const struct block *block);           /* 0, or why it takes no appends */
 bool block_is_sealed(const struct block *block);
 
+/* Somebody waits for the durability of what is appended, so that the next pass of group commit does not
+ * linger. */
+void block_want_commit(struct block *block);
+
 /* Appends one batch, whose header says base_offset >= block_end and leader epoch (batch_assign was called);
  * parts are its bytes. Written to the page cache when this returns; the group commit follows by itself.
  * CLYMQ_ENOSPC, CLYMQ_EIO, CLYMQ_ENOMEM, CLYMQ_ELIMIT: nothing of it is stored nor will be; the first: try

@@ -22,7 +22,6 @@ enum { STATE_LONG = 1 << 20, STATE_BLOCK_SIZE = 256, STATE_GROWTH = 8 };
 struct commit_pass {
     struct list entries;
     unsigned pending; /* jobs of all entries, and one for the beginning itself */
-    uint64_t started_ns;
 };
 
 struct commit_job {
@@ -40,6 +39,14 @@ struct commit_job {
 static void finish(struct store *store);
 
 /* ---- telling owners ---- */
+
+void block_want_commit(struct block *block)
+{
+    struct store *store = block->store;
+    store->commit_wanted = true;
+    if (!list_empty(&store->dirty))
+        shard_at_tail(store->shard, &store->tail);
+}
 
 void commit_announce(struct store *store, struct block *block)
 {
@@ -348,6 +355,8 @@ void commit_begin(struct store *store)
     store->retrying = false;
     if (list_empty(&store->dirty))
         return;
+    store->commit_wanted = false;
+    store->pass_began_ns = io_loop_now_ns(store->loop);
     struct commit_pass *pass = mem_zalloc(sizeof(*pass));
     if (!pass) {
         store->force_pass = true;
@@ -356,7 +365,6 @@ void commit_begin(struct store *store)
     }
     list_init(&pass->entries);
     pass->pending = 1;
-    pass->started_ns = io_loop_now_ns(store->loop);
     store->pass = pass;
     struct list later;
     list_init(&later);
@@ -396,12 +404,35 @@ void commit_begin(struct store *store)
         finish(store);
 }
 
+/* When a pass begins though nobody waits for it. */
+static uint64_t linger_end_ns(const struct store *store)
+{
+    return store->pass_began_ns + IO_MS(store->config.commit_linger_ms);
+}
+
 /* Whether the policy wants a pass now. */
 static bool is_due(const struct store *store)
 {
     if (store->force_pass || (store->backlog_bytes >= store->checkpoint_at && checkpoint_idle(store)))
         return true;
-    return store->config.fsync == STORE_FSYNC_COMMIT && !list_empty(&store->dirty);
+    if (store->config.fsync != STORE_FSYNC_COMMIT || list_empty(&store->dirty))
+        return false;
+    return store->commit_wanted || io_loop_now_ns(store->loop) >= linger_end_ns(store);
+}
+
+/* Begins what is due; what may linger gets its timer. */
+static void begin_when_due(struct store *store)
+{
+    if (is_due(store)) {
+        commit_begin(store);
+        return;
+    }
+    if (store->config.fsync != STORE_FSYNC_COMMIT || list_empty(&store->dirty) || store->pass ||
+        io_timer_armed(&store->commit_timer))
+        return;
+    if (io_timer_start(store->loop, &store->commit_timer,
+                       linger_end_ns(store) - io_loop_now_ns(store->loop)) != 0)
+        commit_begin(store);
 }
 
 static void settle(struct store *store, struct commit_entry *entry)
@@ -425,7 +456,7 @@ static void finish(struct store *store)
     if (store->metric_passes)
         metric_add(store->metric_passes, 1);
     if (store->metric_pass_ns)
-        metric_observe(store->metric_pass_ns, io_loop_now_ns(store->loop) - pass->started_ns);
+        metric_observe(store->metric_pass_ns, io_loop_now_ns(store->loop) - store->pass_began_ns);
     /* Owners may append, close and delete from here on; closing sets the entry's block to NULL. */
     while (!list_empty(&pass->entries)) {
         struct commit_entry *entry = CONTAINER_OF(list_pop_front(&pass->entries), struct commit_entry, link);
@@ -450,8 +481,8 @@ static void finish(struct store *store)
     }
     store->pass = NULL;
     mem_free(pass);
-    if (is_due(store) && !store->retrying)
-        commit_begin(store);
+    if (!store->retrying)
+        begin_when_due(store);
     store_stop_step(store);
 }
 
@@ -481,16 +512,17 @@ void commit_tail(struct shard_tail *tail)
     struct store *store = tail->ctx;
     announce(store);
     creation_start(store);
-    if (is_due(store))
-        commit_begin(store);
+    begin_when_due(store);
 }
 
 void commit_timer(struct io_timer *timer)
 {
     struct store *store = timer->ctx;
-    store->force_pass = true;
+    /* Otherwise a pass was put off, and may have run since. */
+    if (store->retrying || store->config.fsync != STORE_FSYNC_COMMIT)
+        store->force_pass = true;
     store->retrying = false; /* a pass that still runs goes on with it */
-    commit_begin(store);
+    begin_when_due(store);
 }
 
 void commit_detach(struct store *store, struct block *block)

@@ -27,7 +27,10 @@ struct store_faults {
 
 struct store_config {
     enum store_fsync fsync;
-    int64_t fsync_interval_ms;    /* with STORE_FSYNC_INTERVAL */
+    int64_t fsync_interval_ms; /* with STORE_FSYNC_INTERVAL */
+    /* With STORE_FSYNC_COMMIT: how long after a pass began the next one is put off while nobody waits for it
+     * (block_want_commit); default 0 */
+    int64_t commit_linger_ms;
     int64_t segment_bytes;        /* roll beyond; default 256 MiB, 1 MiB … 2 GiB - 1 */
     int64_t segment_ms;           /* roll a segment whose first batch is older; default 7 d */
     int64_t index_interval_bytes; /* log bytes per index entry; default 4096 */

@@ -80,10 +80,12 @@ struct store {
 
     struct list dirty, announce;
     struct shard_tail tail;
-    struct io_timer commit_timer; /* fsync interval; retry when memory was short */
+    struct io_timer commit_timer; /* fsync interval; a pass put off; retry when memory was short */
     struct commit_pass *pass;
-    bool retrying;   /* the last pass left out what it had no memory or descriptors for */
-    bool force_pass; /* a seal, a stop or a checkpoint wants one, whatever the policy */
+    uint64_t pass_began_ns; /* the last one */
+    bool commit_wanted;     /* somebody waits for the next one */
+    bool retrying;          /* the last pass left out what it had no memory or descriptors for */
+    bool force_pass;        /* a seal, a stop or a checkpoint wants one, whatever the policy */
 
     struct list backlog; /* oldest first */
     uint64_t backlog_bytes;

@@ -1,4 +1,5 @@
-/* Group commit when what it needs is missing: descriptors for a time, a file for good. */
+/* Group commit: when a pass begins, and when what it needs is missing, descriptors for a time, a file for
+ * good. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -92,10 +93,46 @@ static void a_file_that_cannot_be_opened_fails_its_block(void **state)
     end(&rig);
 }
 
+/* A pass put off while nobody waits comes by itself, and at once for who waits. */
+static void a_pass_lingers_until_it_is_wanted(void **state)
+{
+    struct rig rig;
+    struct block *block;
+    struct block_key key = rig_key(1);
+    rig_init(&rig, 2);
+    rig.config.commit_linger_ms = 1000;
+    assert_int_equal(rig_start(&rig), 0);
+    assert_int_equal(block_create(rig.store, &key, 0, NULL, &block), 0);
+    sim_world_run_for(rig.world, IO_MS(5000));
+    assert_int_equal(rig_append(block, 1, 10, 1), 0);
+    rig_settle(&rig); /* the last pass was long ago */
+    assert_int_equal(block_durable_end(block), 1);
+    assert_int_equal(rig_append(block, 1, 10, 2), 0);
+    rig_settle(&rig);
+    rig_settle(&rig);
+    assert_int_equal(block_durable_end(block), 1);
+    sim_world_run_for(rig.world, IO_MS(1000));
+    assert_int_equal(block_durable_end(block), 2);
+    assert_int_equal(rig_append(block, 1, 10, 3), 0);
+    rig_settle(&rig);
+    assert_int_equal(block_durable_end(block), 2);
+    block_want_commit(block);
+    rig_settle(&rig);
+    assert_int_equal(block_durable_end(block), 3);
+    block_want_commit(block); /* of what is not there yet */
+    assert_int_equal(rig_append(block, 1, 10, 4), 0);
+    rig_settle(&rig);
+    assert_int_equal(block_durable_end(block), 4);
+    assert_int_equal(rig_append(block, 1, 10, 5), 0);
+    assert_int_equal(rig_stop(&rig), 0); /* a stop does not linger either */
+    rig_free(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(missing_descriptors_are_waited_out),
+        cmocka_unit_test(a_pass_lingers_until_it_is_wanted),
         cmocka_unit_test(a_file_that_cannot_be_opened_fails_its_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
