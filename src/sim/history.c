@@ -215,6 +215,7 @@ void history_end(struct history *history, uint32_t number, enum message_state st
     if (track && message->ack != 0)
         track->served_ns = message->ended_ns;
     message->answered_offset = offset;
+    message->answered_track = track;
     if (offset < 0)
         return;
     if (message->once && message->seen_offset >= 0 && message->seen_track == track &&
@@ -341,7 +342,9 @@ struct message *history_saw(struct history *history, const struct history_read *
         run_violation(history->run, "I4",
                       "%s is stored twice: at offset %" PRId64 " and, as %s saw, at %" PRId64,
                       history_message_text(history, number), message->seen_offset, who, offset);
-    if (message->once && message->answered_offset >= 0 && message->answered_offset != offset && !elsewhere)
+    bool answered_elsewhere = message->answered_track != track && message->resent;
+    if (message->once && message->answered_offset >= 0 && message->answered_offset != offset &&
+        !answered_elsewhere)
         run_violation(history->run, "I1",
                       "%s was acknowledged at offset %" PRId64 ", and %s was served it at %" PRId64,
                       history_message_text(history, number), message->answered_offset, who, offset);

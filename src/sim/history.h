@@ -26,8 +26,8 @@ struct message {
     uint32_t hazard; /* history->hazard when it was first pushed */
     uint32_t link;   /* which of its client's connections it was first sent on, from 1; 0 = not known */
     uint64_t begun_ns, ended_ns;
-    int64_t answered_offset, seen_offset; /* -1 = not known */
-    struct track *seen_track;
+    int64_t answered_offset, seen_offset;      /* -1 = not known */
+    struct track *seen_track, *answered_track; /* that these are places in; NULL = not known */
 };
 
 struct track {
