@@ -9,7 +9,7 @@ BIN     = build/release/bin
 export JOBS WERROR
 
 .PHONY: help deps deps-test build test demo bench sim soak fuzz fuzz-smoke interop format format-check tidy \
-        check-layers install clean
+        check-layers install deb deb-test clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -64,6 +64,12 @@ check-layers: ## checks which folder includes which
 
 install: build ## installs into DESTDIR and PREFIX (default /usr/local)
 	cmake --install build/release --prefix "$(PREFIX)"
+
+deb: deps ## builds Debian packages into build/deb
+	@tools/make-deb
+
+deb-test: deb ## installs, runs, removes and purges them in a bare root (as root)
+	@tools/deb-test
 
 clean: ## removes build/
 	rm -rf build
