@@ -8,7 +8,7 @@ BIN     = build/release/bin
 
 export JOBS WERROR
 
-.PHONY: help deps deps-test build test demo bench sim soak fuzz fuzz-smoke interop format format-check tidy \
+.PHONY: help deps deps-test deps-bench build test demo bench bench-quick sim soak fuzz fuzz-smoke interop format format-check tidy \
         check-layers install deb deb-test clean
 
 help: ## lists the targets
@@ -30,9 +30,16 @@ test: deps-test ## runs every test of the CI; the last line counts them
 demo: build ## shows the queue at work: corpus in, kill -9, corpus out
 	@tools/demo
 
-bench: deps ## measures pushing and pulling on this machine
-	@tools/build release programs bench_limits
+bench: deps ## measures the queue and this machine's limits (half an hour)
+	@tools/build release benchmarks
 	@bench/run
+
+bench-quick: deps ## the same in two minutes, to look at
+	@tools/build release benchmarks
+	@bench/run --quick
+
+deps-bench: ## installs what make bench compares with: NATS and Redis
+	@tools/install-deps bench
 
 sim: build ## runs the simulator over SEEDS (default 1-200)
 	@tools/sim

@@ -1,10 +1,15 @@
 /* What this machine can do at best, by the simplest means, so that bench/run can tell how far from it ClyMQ
- * is: bytes through a loopback connection (from memory, and by sendfile from the page cache), bytes into the
- * page cache, and bytes onto the disk (each write followed by fdatasync, and one long write).
+ * is. One measure a call:
  *
- * usage: bench_limits DIR [SECONDS]     DIR: where the files are made, on the disk to be measured
+ *   bench_limits loopback   DIR BYTES SECONDS          bytes one way through a loopback connection
+ *   bench_limits sendfile   DIR BYTES SECONDS          the same out of the page cache, by sendfile
+ *   bench_limits page-cache DIR BYTES SECONDS          bytes into new pages of a file
+ *   bench_limits sync       DIR BYTES SECONDS CHUNK    CHUNK bytes written, fdatasync, and again
+ *   bench_limits touch      DIR BYTES                  writes a file and deletes it: memory that the
+ * machine's host has never given it before is slow the first time
  *
- * Prints one JSON object; rates are in 10^6 bytes a second. */
+ * Each ends after BYTES or SECONDS, whichever is first, and prints one JSON object; rates are in 10^6 bytes a
+ * second. Files have no name, so nothing stays behind however the program ends. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,10 +25,18 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 256 << 10, FILE_BYTES = 256 << 20, CACHE_BYTES = 1 << 30 };
+enum {
+    WRITE_BYTES = 64 << 10, /* a batch, as the broker writes it */
+    READ_BYTES = 256 << 10,
+    SENT_FILE_BYTES = 256 << 20,
+    LATENCIES_MAX = 1 << 20,
+};
 
-static char path[4096];
-static uint8_t chunk[1 << 20];
+static const char *dir;
+static uint64_t wanted;
+static double seconds_max;
+static uint8_t chunk[WRITE_BYTES];
+static double latencies_ms[LATENCIES_MAX];
 
 static void die(const char *what)
 {
@@ -39,11 +52,13 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* A file without a name: nothing stays behind, however the program ends. */
 static int open_file(void)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    char path[4096];
+    int fd;
 
+    snprintf(path, sizeof(path), "%s/bench_limits.%ld", dir, (long)getpid());
+    fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         die(path);
     unlink(path);
@@ -52,14 +67,21 @@ static int open_file(void)
 
 static void write_all(int fd, size_t len)
 {
-    for (size_t done = 0; done < len;) {
-        ssize_t wrote = write(fd, chunk, len - done);
+    while (len > 0) {
+        size_t piece = len < sizeof(chunk) ? len : sizeof(chunk);
+        ssize_t wrote = write(fd, chunk, piece);
 
         if (wrote < 0 && errno != EINTR)
             die("write");
         if (wrote > 0)
-            done += (size_t)wrote;
+            len -= (size_t)wrote;
     }
+}
+
+static void print_rate(uint64_t bytes, double seconds)
+{
+    printf("{\"mb_per_s\":%.1f,\"bytes\":%llu,\"seconds\":%.3f", (double)bytes / 1e6 / seconds,
+           (unsigned long long)bytes, seconds);
 }
 
 /* ---- the network ---- */
@@ -67,9 +89,9 @@ static void write_all(int fd, size_t len)
 static void *drain(void *arg)
 {
     int fd = *(const int *)arg;
-    uint8_t *buffer = malloc(CHUNK);
+    uint8_t *buffer = malloc(READ_BYTES);
 
-    while (buffer && read(fd, buffer, CHUNK) > 0)
+    while (buffer && read(fd, buffer, READ_BYTES) > 0)
         ;
     free(buffer);
     return NULL;
@@ -93,120 +115,124 @@ static void connect_pair(int ret_fds[2])
     close(listener);
 }
 
-/* One thread sends, one reads. from < 0: out of memory; else by sendfile out of that file, over and over. */
-static double measure_loopback(double seconds, int from)
+static size_t send_file(int to, int from, uint64_t at)
+{
+    off_t offset = (off_t)(at % SENT_FILE_BYTES);
+    ssize_t sent = sendfile(to, from, &offset, READ_BYTES);
+
+    if (sent <= 0)
+        die("sendfile");
+    return (size_t)sent;
+}
+
+/* One thread sends, one reads. from < 0: out of memory; else out of that file, over and over. */
+static void measure_network(int from)
 {
     pthread_t thread;
     int fds[2];
     uint64_t bytes = 0;
-    double began, ends;
+    double began;
 
     connect_pair(fds);
     if (pthread_create(&thread, NULL, drain, &fds[1]))
         die("pthread_create");
     began = now_s();
-    ends = began + seconds;
-    while (now_s() < ends) {
-        if (from < 0) {
-            write_all(fds[0], CHUNK);
-        } else {
-            off_t at = (off_t)(bytes % FILE_BYTES);
-            ssize_t sent = sendfile(fds[0], from, &at, CHUNK);
-
-            if (sent <= 0)
-                die("sendfile");
-            bytes += (uint64_t)sent;
-            continue;
-        }
-        bytes += CHUNK;
+    while (bytes < wanted && now_s() < began + seconds_max) {
+        if (from < 0)
+            write_all(fds[0], WRITE_BYTES);
+        bytes += from < 0 ? WRITE_BYTES : send_file(fds[0], from, bytes);
     }
     shutdown(fds[0], SHUT_WR);
     pthread_join(thread, NULL);
-    seconds = now_s() - began;
+    print_rate(bytes, now_s() - began);
+    printf("}\n");
     close(fds[0]);
     close(fds[1]);
-    return (double)bytes / 1e6 / seconds;
 }
 
 /* ---- the disk ---- */
 
 /* New pages only, as a log takes them: writing over pages that are there is faster. */
-static double measure_page_cache(double seconds)
+static void measure_page_cache(void)
 {
     int fd = open_file();
     uint64_t bytes = 0;
-    double began = now_s(), took;
+    double began = now_s();
 
-    while (bytes < CACHE_BYTES && now_s() < began + seconds) {
-        write_all(fd, CHUNK);
-        bytes += CHUNK;
+    while (bytes < wanted && now_s() < began + seconds_max) {
+        write_all(fd, WRITE_BYTES);
+        bytes += WRITE_BYTES;
     }
-    took = now_s() - began;
+    print_rate(bytes, now_s() - began);
+    printf("}\n");
     close(fd);
-    return (double)bytes / 1e6 / took;
 }
 
-/* Writes of len, each made durable before the next. */
-static double measure_synced(double seconds, size_t len, double *ret_syncs_per_s)
+static int compare(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+
+    return (left > right) - (left < right);
+}
+
+static double quantile(size_t count, double q)
+{
+    return count ? latencies_ms[(size_t)(q * (double)(count - 1))] : 0;
+}
+
+static void measure_synced(size_t len)
 {
     int fd = open_file();
-    uint64_t bytes = 0, syncs = 0;
-    double began = now_s(), took;
+    uint64_t bytes = 0;
+    size_t syncs = 0;
+    double began = now_s();
 
-    while (bytes < CACHE_BYTES && now_s() < began + seconds) {
+    while (bytes < wanted && syncs < LATENCIES_MAX && now_s() < began + seconds_max) {
+        double before;
+
         write_all(fd, len);
+        before = now_s();
         if (fdatasync(fd))
             die("fdatasync");
+        latencies_ms[syncs++] = (now_s() - before) * 1e3;
         bytes += len;
-        syncs++;
     }
-    took = now_s() - began;
+    print_rate(bytes, now_s() - began);
+    qsort(latencies_ms, syncs, sizeof(latencies_ms[0]), compare);
+    printf(",\"chunk\":%zu,\"syncs_per_s\":%.0f,\"sync_ms\":{\"p50\":%.3f,\"p99\":%.3f,\"max\":%.3f}}\n", len,
+           (double)syncs / (now_s() - began), quantile(syncs, 0.5), quantile(syncs, 0.99),
+           quantile(syncs, 1));
     close(fd);
-    *ret_syncs_per_s = (double)syncs / took;
-    return (double)bytes / 1e6 / took;
-}
-
-static double measure_streamed(void)
-{
-    int fd = open_file();
-    double began = now_s(), took;
-
-    for (int i = 0; i < FILE_BYTES / CHUNK; i++)
-        write_all(fd, CHUNK);
-    if (fdatasync(fd))
-        die("fdatasync");
-    took = now_s() - began;
-    close(fd);
-    return FILE_BYTES / 1e6 / took;
 }
 
 int main(int argc, char **argv)
 {
-    double seconds = argc > 2 ? atof(argv[2]) : 2, small_syncs, large_syncs;
-    double loopback, cached, sent, small, large, streamed;
-    int file;
-
-    if (argc < 2 || seconds <= 0) {
-        fprintf(stderr, "usage: bench_limits DIR [SECONDS]\n");
+    if (argc < 4) {
+        fprintf(stderr,
+                "usage: bench_limits loopback|sendfile|page-cache|sync|touch DIR BYTES [SECONDS] [CHUNK]\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
-    snprintf(path, sizeof(path), "%s/bench_limits.%ld", argv[1], (long)getpid());
+    dir = argv[2];
+    wanted = strtoull(argv[3], NULL, 10);
+    seconds_max = argc > 4 ? strtod(argv[4], NULL) : 1e9;
     for (size_t i = 0; i < sizeof(chunk); i++)
         chunk[i] = (uint8_t)(i * 2654435761U >> 13);
 
-    loopback = measure_loopback(seconds, -1);
-    file = open_file();
-    for (int i = 0; i < FILE_BYTES / CHUNK; i++)
-        write_all(file, CHUNK);
-    sent = measure_loopback(seconds, file);
-    close(file);
-    cached = measure_page_cache(seconds);
-    small = measure_synced(seconds, 4096, &small_syncs);
-    large = measure_synced(seconds, sizeof(chunk), &large_syncs);
-    streamed = measure_streamed();
-    printf("{\"loopback\":%.0f,\"sendfile\":%.0f,\"page_cache\":%.0f,\"sync_4k\":%.1f,\"sync_4k_per_s\":%.0f,"
-           "\"sync_1m\":%.0f,\"sync_1m_per_s\":%.0f,\"stream_sync\":%.0f}\n",
-           loopback, sent, cached, small, small_syncs, large, large_syncs, streamed);
+    if (strcmp(argv[1], "loopback") == 0) {
+        measure_network(-1);
+    } else if (strcmp(argv[1], "sendfile") == 0) {
+        int file = open_file();
+
+        write_all(file, SENT_FILE_BYTES);
+        measure_network(file);
+    } else if (strcmp(argv[1], "page-cache") == 0 || strcmp(argv[1], "touch") == 0) {
+        measure_page_cache();
+    } else if (strcmp(argv[1], "sync") == 0) {
+        measure_synced(argc > 5 ? strtoull(argv[5], NULL, 10) : WRITE_BYTES);
+    } else {
+        fprintf(stderr, "bench_limits: unknown measure %s\n", argv[1]);
+        return 2;
+    }
     return 0;
 }

@@ -5,6 +5,8 @@
 #include "base/mem.h"
 #include "cli/bench_place.h"
 
+enum { FIRST_PAUSE_US = 5000, LAST_PAUSE_US = 500000 };
+
 void bench_places_free(struct bench_places *places)
 {
     for (size_t i = 0; i < places->count; i++)
@@ -49,8 +51,8 @@ static int read_places(const char *text, struct bench_places *places)
 int bench_places_find(clymq_client *client, const char *topic, int64_t timeout_ms,
                       struct bench_places *ret_places)
 {
-    int64_t ends_us = cli_now_us() + timeout_ms * 1000;
-    for (;;) {
+    int64_t ends_us = cli_now_us() + timeout_ms * 1000, pause_us = FIRST_PAUSE_US;
+    for (;; pause_us *= 2) {
         struct bench_places places = {0};
         char *text;
         if (clymq_topic_describe_json(client, topic, &text) != 0)
@@ -69,6 +71,7 @@ int bench_places_find(clymq_client *client, const char *topic, int64_t timeout_m
                                                      : "it has no partition");
             return CLI_FAILED;
         }
-        bench_sleep_until(cli_now_us() + 10000);
+        /* The answer names every partition: to ask for it often would slow down their making. */
+        bench_sleep_until(cli_now_us() + (pause_us < LAST_PAUSE_US ? pause_us : LAST_PAUSE_US));
     }
 }
