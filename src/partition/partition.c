@@ -22,6 +22,7 @@ static void partition_on_durable(void *ctx, struct block *block, int64_t durable
         log_error("partition %" PRIu32 ": its log failed (%s); it takes no more pushes",
                   partition->config.number, error_sentence(error));
         partition_fail_pushes(partition, CLYMQ_ELOG_FAILED, CLYMQ_EUNCERTAIN);
+        partition_answer_waiting_pulls(partition);
         return;
     }
     assert(durable_end >= partition->watermark && durable_end <= block_end(block));
@@ -108,6 +109,7 @@ static void recovery_add(struct block_recovery *sum, const struct block_recovery
         sum->damaged = true;
         sum->damaged_offset = one->damaged_offset;
     }
+    sum->damaged_short = one->damaged_short; /* the last one's */
 }
 
 /* Opens one block of the chain. The last two rebuild the producer table: the last one's own, or, where the
@@ -131,12 +133,12 @@ static int partition_open_block(struct partition *partition, const struct partit
 
 /* A last block that continues another and is still empty gets the producer table first; a sealed one takes
  * nothing. */
-static void partition_begin_block(struct partition *partition)
+static void partition_begin_block(struct partition *partition, bool damaged_short)
 {
     const struct chain_link *last = partition_last(partition);
     partition->sealed = last->info.end >= 0;
     partition->watermark = block_durable_end(last->block);
-    partition->recovered_end = block_end(last->block);
+    partition->recovered_end = damaged_short ? INT64_MAX : block_end(last->block);
     partition->ready_offset = partition->watermark;
     partition->table_needed =
         !partition->sealed && partition->chain_count > 1 && block_end(last->block) == last->info.start;
@@ -236,7 +238,7 @@ int partition_open(struct store *store, struct shard *shard, const struct partit
         partition_close(partition);
         return error;
     }
-    partition_begin_block(partition);
+    partition_begin_block(partition, recovery.damaged_short);
     *ret_partition = partition;
     *ret_recovery = recovery;
     return 0;
@@ -358,7 +360,7 @@ int partition_adopt_chain(struct partition *partition, const struct partition_bl
         partition->chain[partition->chain_count++] = opened;
     int error = partition_drop_unnamed(partition, blocks, count);
     if (added) {
-        partition_begin_block(partition);
+        partition_begin_block(partition, false);
         partition_wake(partition);
     }
     return error;
@@ -490,9 +492,9 @@ int partition_find_offset(struct partition *partition, int64_t timestamp_ms, int
     if (timestamp_ms < -2)
         return CLYMQ_EINVAL;
     /* After a restart the watermark may still lie below what an earlier run has shown: what recovery kept is
-     * being synced. */
-    if (partition->watermark < partition->recovered_end && !partition_error(partition))
-        return CLYMQ_EAGAIN;
+     * being synced, or could not be. */
+    if (partition_is_behind(partition))
+        return partition_error(partition) ? CLYMQ_ELOG_FAILED : CLYMQ_EAGAIN;
     *ret_offset = partition->watermark;
     *ret_timestamp_ms = -1;
     return 0;

@@ -129,7 +129,8 @@ struct partition_pull {
     size_t max_bytes, min_bytes; /* min_bytes 0 or 1: any data; at least one batch is given, however long */
     int64_t wait_ms;             /* 0: answer at once */
     /* The outcome: range may be empty (len 0). Released by the caller with block_range_release. */
-    int error; /* CLYMQ_EOFFSET_RANGE, CLYMQ_ECORRUPT, CLYMQ_EIO, CLYMQ_ESHUTDOWN … */
+    int error; /* CLYMQ_EOFFSET_RANGE, CLYMQ_ECORRUPT, CLYMQ_EIO, CLYMQ_ESHUTDOWN …; CLYMQ_ELOG_FAILED at or
+                  past a watermark that lies below what an earlier run may have shown, for good */
     struct block_range range;
     int64_t log_start, watermark;
     void (*done)(struct partition_pull *pull);
@@ -144,7 +145,8 @@ void partition_pull_cancel(struct partition_pull *pull);
 
 /* timestamp_ms: -1 = the watermark, -2 = the start, otherwise the first record at or after it (the watermark
  * and timestamp -1 where there is none). CLYMQ_EAGAIN instead of the watermark for a moment after opening,
- * while what recovery kept is being synced: the watermark never seems to go back. */
+ * while what recovery kept is being synced, CLYMQ_ELOG_FAILED where that failed: the watermark never seems to
+ * go back. */
 int partition_find_offset(struct partition *partition, int64_t timestamp_ms, int64_t *ret_offset,
                           int64_t *ret_timestamp_ms);
 

@@ -29,9 +29,11 @@ static int partition_read(struct partition *partition, int64_t offset, size_t ma
                           struct block_range *ret_range)
 {
     *ret_range = (struct block_range){0};
+    int64_t shown = partition_shown(partition);
+    if (offset >= shown && partition_is_behind(partition) && partition_error(partition))
+        return CLYMQ_ELOG_FAILED;
     if (offset < partition_start(partition) || offset > partition_end(partition))
         return CLYMQ_EOFFSET_RANGE;
-    int64_t shown = partition_shown(partition);
     if (offset >= shown)
         return 0;
     for (uint32_t i = 0; i < partition->chain_count; i++) {

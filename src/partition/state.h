@@ -21,7 +21,7 @@ struct partition {
     bool draining; /* nothing waits to be stored any more */
     int64_t watermark;
     int64_t recovered_end; /* where the log ended when it was opened: the watermark of the run before was at
-                              most this */
+                              most this; INT64_MAX: nobody knows, it is damaged */
     bool table_needed;    /* the last block continues another and lacks its first batch, the producer table */
     int64_t ready_offset; /* pushes wait until the watermark is here: the commit of that batch */
     struct producers *producers; /* made on first need */
@@ -44,6 +44,12 @@ struct partition {
 static inline struct chain_link *partition_last(const struct partition *partition)
 {
     return &partition->chain[partition->chain_count - 1];
+}
+
+/* An earlier run may have shown more than the watermark says. */
+static inline bool partition_is_behind(const struct partition *partition)
+{
+    return partition->watermark < partition->recovered_end;
 }
 
 /* partition.c: the producer table, made on first need. NULL: out of memory. */

@@ -75,6 +75,7 @@ struct block_recovery {
     uint32_t indexes_rebuilt;
     bool damaged;           /* below the mark: the block is failed, what is readable stays readable */
     int64_t damaged_offset; /* first offset that cannot be trusted */
+    bool damaged_short;     /* more lies behind the durable end: an earlier run may have shown it */
 };
 /* Opens what a former run left: reads what follows the last checkpoint (or snapshot, where older), cuts a
  * torn tail beyond the durable-end mark, and rewrites what it keeps past the mark; the first group commit

@@ -269,6 +269,11 @@ static void open_damaged(struct recovery *recovery, int64_t offset)
     recovery->result.damaged = true;
     recovery->result.damaged_offset =
         known && recovery->entry->damaged_offset < offset ? recovery->entry->damaged_offset : offset;
+    for (uint32_t i = 0; i < block->segment_count; i++) {
+        const struct segment *segment = block->segments[i];
+        struct log_point end = {.base = segment->base, .position = segment->size};
+        recovery->result.damaged_short |= segment->size > 0 && log_point_compare(&end, &recovery->mark) > 0;
+    }
     block->damaged_offset = recovery->result.damaged_offset;
     block->error = CLYMQ_ECORRUPT;
     block->error_told = true; /* by the result */

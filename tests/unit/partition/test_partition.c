@@ -817,6 +817,48 @@ static void test_a_failed_sync_is_final(void **state)
     machine_free(machine);
 }
 
+/* What an earlier run has shown cannot be shown again, because its sync fails after the restart: the end is
+ * told as an error, not as an older one. */
+static void test_a_failed_sync_after_a_restart_hides_nothing(void **state)
+{
+    struct machine *machine = machine_new(22);
+    struct test_push push;
+    struct test_pull pull, waiting;
+    int64_t offset, found;
+    push_single(machine, &push, "shown", -1, 0, 0);
+    run_until(machine, &push.done);
+    push_single(machine, &push, "written", 1, 0, 0);
+    run_until(machine, &push.done);
+    machine_crash(machine, false);
+    assert_int_equal(partition_watermark(machine->partition), 1);
+    assert_int_equal(partition_end(machine->partition), 2);
+    assert_int_equal(partition_find_offset(machine->partition, -1, &offset, &found), CLYMQ_EAGAIN);
+    pull_start(machine, &waiting, 1, 1000, 1, 60000);
+    sim_process_set_disk_faults(machine->process, &(struct sim_disk_faults){.eio_sync_ppm = 1000000});
+    run_until(machine, &waiting.done);
+    sim_process_set_disk_faults(machine->process, &(struct sim_disk_faults){0});
+    assert_int_not_equal(partition_error(machine->partition), 0);
+    assert_int_equal(waiting.pull.error, CLYMQ_ELOG_FAILED);
+    assert_int_equal(partition_find_offset(machine->partition, -1, &offset, &found), CLYMQ_ELOG_FAILED);
+    assert_int_equal(partition_find_offset(machine->partition, 1000000000000000, &offset, &found),
+                     CLYMQ_ELOG_FAILED);
+    assert_int_equal(partition_find_offset(machine->partition, -2, &offset, &found), 0);
+    for (int64_t at = 1; at <= 3; at++) {
+        pull_start(machine, &pull, at, 1000, 0, 0);
+        run_until(machine, &pull.done);
+        assert_int_equal(pull.pull.error, CLYMQ_ELOG_FAILED);
+    }
+    pull_start(machine, &pull, 0, 1000, 0, 0);
+    run_until(machine, &pull.done);
+    assert_int_equal(pull.pull.error, 0);
+    assert_true(pull.pull.range.len > 0);
+    block_range_release(&pull.pull.range);
+    machine_crash(machine, false);
+    machine_settle(machine);
+    assert_int_equal(partition_watermark(machine->partition), 2);
+    machine_free(machine);
+}
+
 static void test_offsets_by_time(void **state)
 {
     struct machine *machine = machine_new(12);
@@ -1054,6 +1096,7 @@ int main(void)
         cmocka_unit_test(test_pulls_wait_for_nothing),
         cmocka_unit_test(test_nothing_uncommitted_is_shown),
         cmocka_unit_test(test_a_failed_sync_is_final),
+        cmocka_unit_test(test_a_failed_sync_after_a_restart_hides_nothing),
         cmocka_unit_test(test_offsets_by_time),
         cmocka_unit_test(test_retention),
         cmocka_unit_test(test_segments_end_as_the_topic_says),
