@@ -225,6 +225,17 @@ void hosted_seal_block(struct broker_shard *bs, const struct hosted_spec *spec,
     partition_seal(hosted->partition, done, ctx);
 }
 
+int hosted_check(struct broker_shard *bs, const struct hosted_spec *spec)
+{
+    struct hosted *hosted = find(bs, spec);
+    int error;
+
+    if (!hosted || !hosted->partition)
+        return CLYMQ_EAGAIN;
+    error = partition_error(hosted->partition);
+    return error && error != CLYMQ_ECORRUPT ? CLYMQ_ELOG_FAILED : error;
+}
+
 /* Removes a block that no open partition holds. */
 static int delete_closed_block(struct broker_shard *bs, const struct block_key *key)
 {

@@ -44,6 +44,7 @@ bool hosted_wait_shown(struct broker_shard *bs, const struct hosted_spec *spec, 
 void hosted_seal_block(struct broker_shard *bs, const struct hosted_spec *spec,
                        const struct coord_block *block, void (*done)(void *ctx, int error, int64_t end),
                        void *ctx);
+int hosted_check(struct broker_shard *bs, const struct hosted_spec *spec);
 int hosted_delete_block(struct broker_shard *bs, const struct hosted_spec *spec,
                         const struct coord_block *block);
 int hosted_delete(struct broker_shard *bs, const struct hosted_spec *spec);

@@ -15,7 +15,15 @@ struct local_broker {
     bool disconnected;
 };
 
-enum round_kind { ROUND_OPEN, ROUND_SERVE, ROUND_SEAL, ROUND_DELETE_BLOCK, ROUND_DELETE, ROUND_CONFIG };
+enum round_kind {
+    ROUND_OPEN,
+    ROUND_SERVE,
+    ROUND_SEAL,
+    ROUND_CHECK,
+    ROUND_DELETE_BLOCK,
+    ROUND_DELETE,
+    ROUND_CONFIG
+};
 
 struct round {
     struct shard_message message;
@@ -179,6 +187,9 @@ static void round_work(struct shard *shard, struct shard_message *message)
     case ROUND_SEAL:
         hosted_seal_block(bs, &round->spec, &round->block, on_sealed, round);
         return;
+    case ROUND_CHECK:
+        round->error = hosted_check(bs, &round->spec);
+        break;
     case ROUND_DELETE_BLOCK:
         round->error = hosted_delete_block(bs, &round->spec, &round->block);
         if (wait_deleted(bs, round))
@@ -273,6 +284,12 @@ static void seal_block(void *broker, const struct coord_partition_spec *partitio
     start(broker, ROUND_SEAL, partition, block, done, ctx);
 }
 
+static void check_partition(void *broker, const struct coord_partition_spec *partition,
+                            coord_broker_done done, void *ctx)
+{
+    start(broker, ROUND_CHECK, partition, NULL, done, ctx);
+}
+
 static void delete_block(void *broker, const struct coord_partition_spec *partition,
                          const struct coord_block *block, coord_broker_done done, void *ctx)
 {
@@ -302,6 +319,7 @@ const struct coord_broker_ops local_broker_ops = {
     .open_block = open_block,
     .serve_partition = serve_partition,
     .seal_block = seal_block,
+    .check_partition = check_partition,
     .delete_block = delete_block,
     .delete_partition = delete_partition,
     .update_config = update_config,

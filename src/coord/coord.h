@@ -98,6 +98,11 @@ struct coord_broker_ops {
      * again. */
     void (*seal_block)(void *broker, const struct coord_partition_spec *partition,
                        const struct coord_block *block, uint32_t round, coord_broker_done done, void *ctx);
+    /* Whether the partition, which it serves, could be sealed: 0, or why not (CLYMQ_ELOG_FAILED,
+     * CLYMQ_ECORRUPT: not before the log is whole again). Changes nothing, and may come beside another call.
+     */
+    void (*check_partition)(void *broker, const struct coord_partition_spec *partition,
+                            coord_broker_done done, void *ctx);
     /* Removes the block's files. 0 also when there is none. */
     void (*delete_block)(void *broker, const struct coord_partition_spec *partition,
                          const struct coord_block *block, coord_broker_done done, void *ctx);
@@ -146,8 +151,8 @@ void coord_create_partition(struct coord *coord, const char *topic, const char *
                             void *ctx);
 /* Sets ack level (COORD_ACK_UNSET: as it is) and replica count (0: as it is). Where that changes something
  * the open block is sealed and the next one opened with base epoch + 1; an empty one is dropped from the
- * chain by the same transaction. Answered when the next block is in service; on failure the sentence says
- * whether it is still being tried. */
+ * chain by the same transaction. Refused where the block cannot be sealed, because its log failed. Answered
+ * when the next block is in service; on failure the sentence says whether it is still being tried. */
 void coord_set_partition_state(struct coord *coord, const char *topic, const char *partition, int ack,
                                uint32_t replicas, coord_done done, void *ctx);
 /* Sets the topic's options that the JSON object names; null: the server's default. The others stay. */

@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "coord/coordinator.h"
 
-enum state_stage { STATE_SETTLE, STATE_RECORD, STATE_SEAL };
+enum state_stage { STATE_SETTLE, STATE_CHECK, STATE_RECORD, STATE_SEAL };
 
 struct partition_state {
     struct topic_op base;
@@ -24,13 +24,16 @@ static void state_fail(struct partition_state *change, int error, const char *wh
               change->base.partition, change->base.topic, why);
 }
 
+static int state_ack(const struct partition_state *change, const struct registry_partition *partition)
+{
+    return change->ack == COORD_ACK_UNSET ? partition_ack(partition) : change->ack;
+}
+
 static void state_record(struct partition_state *change, struct registry_partition *partition)
 {
     struct coord *coord = change->base.op.task.coord;
     struct coord_block *last = partition_last_block(partition);
-    int ack = change->ack == COORD_ACK_UNSET ? partition_ack(partition) : change->ack;
-    /* While blocks live on one broker each, the number of replicas wanted counts for later blocks only. */
-    change->seals = ack != last->ack;
+    int ack = state_ack(change, partition);
     struct txn txn = coord_txn(coord);
     struct strbuf value = {0};
     codec_write_partition(&value, &(struct codec_partition){
@@ -79,17 +82,43 @@ static void state_enter(struct partition_state *change, struct registry_partitio
     partition->error = 0;
 }
 
-static void state_step(struct task *task, int error);
+static void state_issue_check(struct task *task, coord_broker_done done, void *ctx)
+{
+    struct coord *coord = task->coord;
+    const struct registry_partition *partition = topic_op_partition((struct topic_op *)task);
+    const struct registry_broker *broker = coord->registry.brokers[partition_last_block(partition)->leader];
+    struct coord_partition_spec spec = partition_spec(coord, partition);
+    if (broker->live)
+        broker->ops->check_partition(broker->broker, &spec, done, ctx);
+    else
+        done(ctx, CLYMQ_EAGAIN, 0);
+}
+
+/* Once the change is recorded there is no way back, and a block that cannot be sealed would keep the
+ * partition out of service: that is asked first. */
+static void state_check(struct partition_state *change)
+{
+    change->stage = STATE_CHECK;
+    topic_op_stop_waiting(&change->base); /* only the answer steps this */
+    task_call_broker(&change->base.op.task, state_issue_check);
+}
 
 /* Before anything is recorded the partition must be in service as it is. */
 static void state_settle(struct partition_state *change, struct registry_partition *partition)
 {
     struct coord *coord = change->base.op.task.coord;
-    if (partition_is_open(partition))
-        state_record(change, partition);
-    else if (partition->error)
+    change->stage = STATE_SETTLE;
+    if (partition_is_open(partition)) {
+        /* While blocks live on one broker each, the number of replicas wanted counts for later blocks only.
+         */
+        change->seals = state_ack(change, partition) != partition_last_block(partition)->ack;
+        if (change->seals)
+            state_check(change);
+        else
+            state_record(change, partition);
+    } else if (partition->error) {
         state_fail(change, CLYMQ_EAGAIN, partition_trouble(coord, partition));
-    /* else: a change of the partition steps this again */
+    } /* else: a change of the partition steps this again */
 }
 
 static void state_step(struct task *task, int error)
@@ -100,6 +129,16 @@ static void state_step(struct task *task, int error)
     switch (change->stage) {
     case STATE_SETTLE:
         state_settle(change, partition);
+        return;
+    case STATE_CHECK:
+        if (error) {
+            state_fail(change, error, error_sentence(error));
+        } else if (partition_is_open(partition)) {
+            state_record(change, partition);
+        } else { /* its broker came again meanwhile */
+            topic_op_wait(&change->base, partition->topic);
+            state_settle(change, partition);
+        }
         return;
     case STATE_RECORD:
         if (error) {

@@ -85,6 +85,41 @@ static void test_set_partition_state(void **state)
     expect_exception(&answer, "unknown partition");
 }
 
+/* A partition whose log failed cannot be changed, says so, and stays readable and found. */
+static void test_set_failed_partition(void **state)
+{
+    struct world *world = *state;
+    struct rpc_set_partition_state_request request = {
+        .topic = text("t"), .partition = text("0"), .option = 1};
+    struct rpc_pro_get_brok_request find = {.topic = text("t"), .partition = text("0")};
+    struct rpc_push_request push = {
+        .topic = text("t"), .partition = text("0"), .message = text("lost"), .ack = -1};
+    struct answer answer;
+
+    make_topic(world, "t", 1);
+    push_text(world, "t", "0", "kept", -1);
+    world_run_for(world, 1000);
+    sim_process_set_disk_faults(world->server, &(struct sim_disk_faults){.eio_sync_ppm = 1000000});
+    call(world, world->broker, RPC_METHOD_PUSH, &push, &answer);
+    assert_false(answer.r.push.ret);
+    answer_free(&answer);
+    sim_process_set_disk_faults(world->server, &(struct sim_disk_faults){0});
+    answer = coordinator(world, RPC_METHOD_SET_PARTITION_STATE, &request);
+    expect_exception(&answer, "was not changed");
+    answer = coordinator(world, RPC_METHOD_PRO_GET_BROK, &find);
+    assert_true(answer.r.pro_get_brok.ret);
+    answer_free(&answer);
+    pull_from(world, "t", "0", 0, 10, &answer);
+    assert_int_equal(answer.r.pull.size, 1);
+    answer_free(&answer);
+    world_crash(world, false);
+    world_start(world);
+    world_connect(world);
+    answer = coordinator(world, RPC_METHOD_SET_PARTITION_STATE, &request);
+    assert_true(answer.r.set_partition_state.ret);
+    answer_free(&answer);
+}
+
 /* Pushing goes on over changes of the ack level: what waits during the seal is stored in the next block. */
 static void test_pushing_over_seals(void **state)
 {
@@ -326,7 +361,7 @@ int main(void)
         TEST_SHARDS(test_set_partition_state), TEST_SHARDS(test_pushing_over_seals),
         TEST_SHARDS(test_where_to_push),       TEST_SHARDS(test_where_to_pull),
         TEST_SHARDS(test_list_and_describe),   TEST_SHARDS(test_delete),
-        TEST_SHARDS(test_set_topic_config),
+        TEST_SHARDS(test_set_topic_config),    TEST_SHARDS(test_set_failed_partition),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

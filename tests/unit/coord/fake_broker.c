@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 
-enum fake_kind { FAKE_OPEN, FAKE_SERVE, FAKE_SEAL, FAKE_DELETE_BLOCK, FAKE_DELETE, FAKE_CONFIG };
+enum fake_kind { FAKE_OPEN, FAKE_SERVE, FAKE_SEAL, FAKE_CHECK, FAKE_DELETE_BLOCK, FAKE_DELETE, FAKE_CONFIG };
 
 struct fake_call {
     struct list link;
@@ -49,7 +49,7 @@ void fake_broker_init(struct fake_broker *broker, struct io_loop *loop, uint64_t
 static void call_free(struct fake_call *call)
 {
     if (call->partition)
-        call->partition->busy = false;
+        call->partition->busy = call->partition->busy && call->kind == FAKE_CHECK; /* not its own */
     if (io_timer_armed(&call->timer))
         io_timer_stop(call->broker->loop, &call->timer);
     list_remove(&call->link);
@@ -224,6 +224,9 @@ static int call_run(struct fake_call *call, int64_t *ret_end)
         error = do_seal(call);
         *ret_end = find_block(partition, call->block.seq)->end;
         return error;
+    case FAKE_CHECK:
+        assert_true(partition->in_service);
+        return 0;
     case FAKE_DELETE_BLOCK:
         return do_delete_block(call);
     case FAKE_DELETE:
@@ -253,6 +256,8 @@ static int call_fault(struct fake_call *call)
         return broker->fail_serve;
     if (broker->fail_seal && call->kind == FAKE_SEAL)
         return broker->fail_seal;
+    if (broker->fail_check && call->kind == FAKE_CHECK)
+        return broker->fail_check;
     if (broker->fail_delete && (call->kind == FAKE_DELETE || call->kind == FAKE_DELETE_BLOCK))
         return broker->fail_delete;
     if (broker->fail_config && call->kind == FAKE_CONFIG)
@@ -314,8 +319,8 @@ static struct fake_call *call_new(struct fake_broker *broker, enum fake_kind kin
     call->ctx = ctx;
     if (spec) {
         call->partition = partition_get(broker, spec->topic_id, spec->number);
-        assert_false(call->partition->busy);
-        call->partition->busy = true;
+        assert_true(kind == FAKE_CHECK || !call->partition->busy);
+        call->partition->busy |= kind != FAKE_CHECK;
         assert_true(spec->chain_count <= FAKE_BLOCKS);
         if (spec->chain_count)
             memcpy(call->chain, spec->chain, spec->chain_count * sizeof(*spec->chain));
@@ -364,6 +369,11 @@ static void fake_seal(void *broker, const struct coord_partition_spec *partition
     call->round = round;
     call_start(call);
 }
+static void fake_check(void *broker, const struct coord_partition_spec *partition, coord_broker_done done,
+                       void *ctx)
+{
+    call_start(call_new(broker, FAKE_CHECK, partition, NULL, done, ctx));
+}
 static void fake_delete_block(void *broker, const struct coord_partition_spec *partition,
                               const struct coord_block *block, coord_broker_done done, void *ctx)
 {
@@ -390,6 +400,7 @@ const struct coord_broker_ops fake_broker_ops = {
     .open_block = fake_open,
     .serve_partition = fake_serve,
     .seal_block = fake_seal,
+    .check_partition = fake_check,
     .delete_block = fake_delete_block,
     .delete_partition = fake_delete_partition,
     .update_config = fake_update_config,

@@ -43,7 +43,7 @@ struct fake_broker {
     uint32_t error_ppm;
     int error;
     int fail_open_block; /* every open_block answers this */
-    int fail_serve, fail_seal, fail_delete, fail_config;
+    int fail_serve, fail_seal, fail_check, fail_delete, fail_config;
     uint64_t opens, serves, seals, deletes, configs;
 };
 

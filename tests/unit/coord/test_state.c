@@ -123,6 +123,22 @@ static void test_seal_fails(void **state)
     assert_ok(do_set_state(&h, "t", "0", 0, 1, &r));
 }
 
+/* What cannot be sealed is left as it is, in service. */
+static void test_log_failed(void **state)
+{
+    push(3);
+    h.broker.fail_check = CLYMQ_ELOG_FAILED;
+    assert_int_equal(do_set_state(&h, "t", "0", 1, 1, &r), CLYMQ_ELOG_FAILED);
+    assert_non_null(strstr(r.sentence, "was not changed"));
+    expect_blocks("0 open 0--1 0 -1;");
+    assert_int_equal(h.broker.seals, 0);
+    assert_ok(do_find(&h, "t", "0", 200, &r));
+    assert_ok(do_set_state(&h, "t", "0", COORD_ACK_UNSET, 3, &r)); /* seals nothing */
+    h.broker.fail_check = 0;
+    assert_ok(do_set_state(&h, "t", "0", 1, 1, &r));
+    expect_blocks("0 sealed 0-3 0 -1;1 open 3--1 1 1;");
+}
+
 /* A crash at every step between the operation's beginning and its end; then the next coordinator completes
  * it. */
 static void test_crash_at_every_step(void **state)
@@ -206,8 +222,8 @@ int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_with_data),           T(test_without_data), T(test_refusals),           T(test_seal_fails),
-        T(test_crash_at_every_step), T(test_drop_blocks),  T(test_broker_comes_again),
+        T(test_with_data),  T(test_without_data),        T(test_refusals),    T(test_seal_fails),
+        T(test_log_failed), T(test_crash_at_every_step), T(test_drop_blocks), T(test_broker_comes_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
