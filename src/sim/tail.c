@@ -177,6 +177,39 @@ static void check_wait(struct tail *tail, const struct rpc_pull_batch_response *
                       tail->name, waited_ns / 1000000, tail->offset, tail->read.watermark);
 }
 
+/* When the first message of these batches was known to be committed, if they alone are enough; else never. */
+static uint64_t known_ns(const struct tail *tail, const struct track *track, struct bytes batches,
+                         int64_t asked_offset)
+{
+    const struct history *history = tail->run->history;
+    struct batch_header header;
+
+    if (batch_check(batches, UINT32_MAX, &header) || header.size < tail->asked.min_bytes)
+        return UINT64_MAX;
+    for (int64_t offset = asked_offset; offset <= batch_last_offset(&header); offset++)
+        if ((size_t)offset < track->at_count && track->at[offset]) {
+            const struct message *message = &history->messages[track->at[offset] - 1];
+
+            return message->state == MESSAGE_ACKED && message->ack == -1 ? message->ended_ns : UINT64_MAX;
+        }
+    return UINT64_MAX;
+}
+
+/* A pull that waits is answered when there is enough, and not at its end. */
+static void check_woken(struct tail *tail, const struct track *track, struct bytes batches,
+                        int64_t asked_offset)
+{
+    const struct run *run = tail->run;
+    uint64_t now_ns = run_now_ns(run), known = known_ns(tail, track, batches, asked_offset);
+    uint64_t from_ns = known > tail->read.begun_ns ? known : tail->read.begun_ns;
+
+    if (from_ns < now_ns && now_ns - from_ns > IO_MS(SLOW_MS) &&
+        nemesis_is_quiet_since(run->nemesis, machine_started_ns(run->machine)))
+        run_violation(tail->run, "I7",
+                      "%s was served offset %" PRId64 " %" PRIu64 " ms after it was committed", tail->name,
+                      asked_offset, (now_ns - from_ns) / 1000000);
+}
+
 /* A reader's own check failed, or the broker said that the place is damaged. */
 static void damaged(struct tail *tail, struct track *track, int error)
 {
@@ -293,6 +326,7 @@ static void on_batches(void *ctx, const struct net_answer *answer)
         if (!error && track && !track->damaged) {
             check_amount(tail, response, asked_offset);
             check_wait(tail, response);
+            check_woken(tail, track, response->batches, asked_offset);
         }
         if (error)
             damaged(tail, track, error);
