@@ -40,7 +40,7 @@ const struct option server_option_table[] = {
     {.name = "shards", .type = OPTION_INT, .offset = AT(shards), .fallback = "0", .min = 0, .max = 256,
      .section = "Server",
      .help = "Threads that serve partitions and connections; 0 = one per processor core."},
-    {.name = "disk_workers", .type = OPTION_INT, .offset = AT(disk_workers), .fallback = "2", .min = 1,
+    {.name = "disk_workers", .type = OPTION_INT, .offset = AT(disk_workers), .fallback = "8", .min = 1,
      .max = 64, .section = "Server",
      .help = "Threads per shard for syncs and other slow disk work."},
     {.name = "shutdown_grace_ms", .type = OPTION_DURATION_MS, .offset = AT(shutdown_grace_ms),
