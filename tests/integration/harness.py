@@ -23,21 +23,27 @@ START_LIMIT_S = 60
 
 
 def free_port():
-    """A port that nobody uses, below the range from which the kernel takes client ports, so that it stays free over a restart."""
+    """A port that nobody uses, below the range from which the kernel takes client ports, so that it stays free over a restart.
+
+    It stays ours for the life of this program: the UDP port of the same number, which no server of ours uses, is kept. Otherwise
+    two test programs could be given the same one, both before either's server listens there.
+    """
     start = 20000 + (os.getpid() * 7) % 10000
     for port in range(start, start + 2000):
-        with socket.socket() as probe:
-            try:
+        reservation = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            reservation.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            if port not in free_port.given:
-                free_port.given.add(port)
-                return port
+        except OSError:
+            reservation.close()
+            continue
+        free_port.reservations.append(reservation)
+        return port
     raise RuntimeError("no free port")
 
 
-free_port.given = set()
+free_port.reservations = []
 
 
 class Server:
