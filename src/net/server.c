@@ -11,17 +11,29 @@
 
 enum { SEQUENCE_BITS = 40 };
 
+static void count_open(struct net_server *server, int64_t connections)
+{
+    server->open += connections;
+    if (server->config.limits.quota)
+        server->config.limits.quota->open += connections;
+}
+
 static void on_accept(void *ctx, struct io_socket *socket)
 {
     struct net_server *server = ctx;
-    bool room = server->open < server->config.limits.max_connections;
+    const struct net_limits *limits = &server->config.limits;
+    struct net_quota *quota = limits->quota;
+    bool full = quota && quota->open >= quota->max;
+    bool room = !full && server->open < limits->max_connections;
     struct net_conn *conn = room ? mem_zalloc(sizeof(*conn)) : NULL;
     if (!conn) {
         metric_add(server->refused, 1);
         log_limited(LOG_WARN,
-                    "%s: refused a connection: %s; %lld are open, the limit (max_connections) is %lld",
-                    server->name, room ? "out of memory" : "too many", (long long)server->open,
-                    (long long)server->config.limits.max_connections);
+                    "%s: refused a connection: %s; %lld are open%s, at most %lld may be (max_connections, "
+                    "limit of open files)",
+                    server->name, room ? "out of memory" : "too many",
+                    (long long)(full ? quota->open : server->open), full ? " on all ports" : "",
+                    (long long)(full ? quota->max : limits->max_connections));
         io_socket_close(socket);
         return;
     }
@@ -36,7 +48,7 @@ static void on_accept(void *ctx, struct io_socket *socket)
     for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++)
         list_init(lists[i]);
     list_push_back(&server->all, &conn->all);
-    server->open++;
+    count_open(server, 1);
     conn->message.run = net_conn_arrive;
     shard_send(conn->part->shard, &conn->message);
 }
@@ -45,7 +57,7 @@ void net_server_conn_closed(struct shard *shard, struct shard_message *message)
 {
     struct net_conn *conn = CONTAINER_OF(message, struct net_conn, closed_message);
     struct net_server *server = conn->server;
-    server->open--;
+    count_open(server, -1);
     if (!conn->peer || --conn->peer->count > 0)
         return;
     /* The host's last connection. Its address is fixed, so it may be read here. */
@@ -170,6 +182,7 @@ void net_server_free(struct net_server *server)
     for (unsigned i = 0; server->parts && i < server->count; i++)
         if (server->parts[i])
             server->parts[i]->stopped = true; /* a crashed part sends nothing any more */
+    count_open(server, -server->open);
     struct list *item;
     while ((item = list_pop_front(&server->all)))
         net_conn_free(CONTAINER_OF(item, struct net_conn, all));

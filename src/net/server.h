@@ -25,8 +25,14 @@
 #include "wire/rpc.h"
 #include "wire/thrift.h"
 
+/* A number of connections that several servers share, where descriptors are scarce. Shard 0's. */
+struct net_quota {
+    int64_t open, max;
+};
+
 struct net_limits {
     int64_t max_message_bytes;             /* 16 MiB */
+    struct net_quota *quota;               /* beside max_connections; outlives the server; NULL = none */
     int64_t max_connections;               /* 20,000, over all shards */
     int64_t max_connections_per_address;   /* 0 = no limit */
     int64_t max_pipelined_calls;           /* per connection, 1024 */

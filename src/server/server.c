@@ -27,6 +27,8 @@ struct server {
     struct shards *shards;
     struct broker_node *node;
     struct admin *admin;
+    struct net_quota connections; /* of all ports */
+    int64_t open_files;           /* of each shard */
     bool started;
     char broker_id[256], advertise_broker[MACHINE_NAME_CAP], advertise_coordinator[MACHINE_NAME_CAP];
     char meta_path[4096];
@@ -129,6 +131,11 @@ static int make_node(struct server *server)
     config.ctx = server;
     fill_limits(options, &config.limits);
     fill_store(options, &config.store);
+    config.limits.quota = &server->connections;
+    /* Whoever fills one port shall not shut the other. */
+    if (config.limits.max_connections > server->connections.max - server->connections.max / 16)
+        config.limits.max_connections = server->connections.max - server->connections.max / 16;
+    config.store.max_open_files = server->open_files;
     fill_reloadable(options, &config);
     return broker_node_new(&config, server->shards, server->folder, server->metrics, &server->node);
 }
@@ -219,17 +226,28 @@ static int choose_broker_id(struct server *server, struct strbuf *error)
     return result;
 }
 
-static void check_descriptors(const struct server_options *options, unsigned shards)
+/* Deals the descriptors out that there are: logs must be opened however many clients come. */
+static void share_descriptors(struct server *server, unsigned shards)
 {
-    uint64_t limit = machine_raise_descriptors();
-    uint64_t ports = 2, files = (uint64_t)options->max_open_files * shards;
-    uint64_t needed = ports * (uint64_t)options->max_connections + files + SPARE_DESCRIPTORS;
+    const struct server_options *options = server->options;
+    uint64_t limit = machine_raise_descriptors(), ports = 2;
+    uint64_t spare = limit / 4 < SPARE_DESCRIPTORS ? limit / 4 : SPARE_DESCRIPTORS;
+    uint64_t files = (uint64_t)options->max_open_files * shards;
+    uint64_t connections = ports * (uint64_t)options->max_connections;
+    uint64_t needed = connections + files + spare;
 
-    if (limit < needed)
+    if (limit < needed) {
+        if (files > (limit - spare) / 2)
+            files = (limit - spare) / 2;
+        connections = limit - spare - files;
         log_warn("the limit of open files is %" PRIu64
-                 ", but max_connections and max_open_files may need %" PRIu64
-                 ": raise it (ulimit -n, LimitNOFILE=) or lower those options",
-                 limit, needed);
+                 ", but max_connections and max_open_files may need %" PRIu64 ": at most %" PRIu64
+                 " connections and %" PRIu64
+                 " files will be open; raise it (ulimit -n, LimitNOFILE=) or lower those options",
+                 limit, needed, connections, files);
+    }
+    server->connections.max = (int64_t)connections;
+    server->open_files = files / shards > 0 ? (int64_t)(files / shards) : 1;
 }
 
 static void warn_of_fsync(const struct server_options *options)
@@ -251,7 +269,7 @@ int server_open(const struct server_options *options, struct strbuf *error, stru
         return CLYMQ_ENOMEM;
     *ret_server = server;
     server->options = options;
-    check_descriptors(options, shards);
+    share_descriptors(server, shards);
     warn_of_fsync(options);
     server->metrics = metrics_new();
     result = server->metrics ? 0 : CLYMQ_ENOMEM;

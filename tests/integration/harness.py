@@ -7,6 +7,7 @@ test ends. Waiting is for events (a line of output, an answer), never for a time
 import atexit
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -65,6 +66,7 @@ class Server:
         }
         self.program = os.path.join(BIN, "clymqd")
         self.process = None
+        self.open_files = None  # the limit that it is started with
         self.log = tempfile.TemporaryFile()
         atexit.register(self.close)
 
@@ -80,7 +82,12 @@ class Server:
 
     def start(self):
         assert self.process is None
-        self.process = subprocess.Popen(self.command(), stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)
+        def limit():
+            if self.open_files:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (self.open_files, self.open_files))
+
+        self.process = subprocess.Popen(
+            self.command(), stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, preexec_fn=limit)
         readable, _, _ = select.select([self.process.stdout], [], [], START_LIMIT_S)
         self.serving_line = self.process.stdout.readline().decode() if readable else ""
         if not self.serving_line:

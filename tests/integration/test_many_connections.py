@@ -57,6 +57,31 @@ class ManyConnections(unittest.TestCase):
             client.pull(pull())
         self.assertEqual(server.stop(), 0)
 
+    def test_few_descriptors(self):
+        """Connections beyond what the system allows are closed on arrival; the logs and the other port still get theirs."""
+        server = harness.Server(shards=2)
+        server.open_files = 400
+        server.start()
+        self.addCleanup(server.close)
+        self.assertIn("raise it (ulimit -n", server.log_text())
+        harness.clymq(server, "topic", "create", "t", "--partitions", 200)
+        connections = []
+        self.addCleanup(lambda: [c.close() for c in connections])
+        with harness.broker(server) as client:
+            for round_ in range(3):
+                for _ in range(150):
+                    connection = socket.create_connection(("127.0.0.1", server.broker_port))
+                    connections.append(connection)
+                for partition in range(200):
+                    answer = client.push(types.PushRequest(
+                        producer="p", topic="t", key=str(partition), message=b"m", Ack=-1, Cmdindex=round_))
+                    self.assertTrue(answer.ret, answer.err)
+            self.assertEqual(len(harness.describe(server, "t")["partitions"]), 200)
+            self.assertIn("141 are open", server.log_text())
+            for partition in range(0, 200, 10):
+                self.assertEqual(client.pull(pull(str(partition), 2)).End_index, 2)
+        self.assertEqual(server.stop(), 0)
+
     def test_limits(self):
         server = harness.Server(max_connections=20, max_connections_per_address=5).start()
         self.addCleanup(server.close)
