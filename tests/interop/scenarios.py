@@ -268,12 +268,17 @@ def batches(driver, name):
 
 
 def admin(driver, name):
-    """listTopics, describeTopic, deletePart and deleteTopic"""
+    """listTopics, describeTopic, setTopicConfig, deletePart and deleteTopic"""
     check(driver.coordinator("CreateTopic", topic_name=name, partitions=3, ack=-1, config='{"retention_ms":86400000}')["ret"], "CreateTopic")
     answer = driver.coordinator("describeTopic", topic=name)
     equal((answer["error"], answer["err"]), (0, b""))
     equal(len(json.loads(answer["topic"])["partitions"]), 3)
     check(name.encode() in driver.coordinator("listTopics", prefix=name)["topics"], "listTopics does not list it")
+    equal(driver.coordinator("setTopicConfig", topic=name, config='{"retention_bytes":1000000}')["error"], 0)
+    config = json.loads(driver.coordinator("describeTopic", topic=name)["topic"])["config"]
+    equal((config["retention_ms"], config["retention_bytes"]), (86400000, 1000000))
+    answer = driver.coordinator("setTopicConfig", topic=name, config='{"retention":1}')
+    check(answer["error"] < 0 and b"retention" in answer["err"], f"{answer}")
     equal(driver.coordinator("deletePart", topic=name, partition="1")["error"], 0)
     equal(len(json.loads(driver.coordinator("describeTopic", topic=name)["topic"])["partitions"]), 2)
     equal(driver.coordinator("deleteTopic", topic=name)["error"], 0)

@@ -47,6 +47,7 @@ static const struct method {
     COORDINATOR(describeTopic, describe_topic, describe_topic),
     COORDINATOR(deleteTopic, delete_topic, delete_topic),
     COORDINATOR(deletePart, delete_part, delete_part),
+    COORDINATOR(setTopicConfig, set_topic_config, set_topic_config),
 };
 
 static void fail(const char *what, const GError *error)

@@ -123,6 +123,7 @@ static Methods<ZkServer_OperationsClient> coordinator_methods()
     METHOD(describeTopic, DescribeTopic, LIST(topic), LIST(error, err, topic))
     METHOD(deleteTopic, DeleteTopic, LIST(topic), LIST(error, err))
     METHOD(deletePart, DeletePart, LIST(topic, partition), LIST(error, err))
+    METHOD(setTopicConfig, SetTopicConfig, LIST(topic, config), LIST(error, err))
     return methods;
 }
 
