@@ -125,14 +125,21 @@ static bool offer_group(const char *group, const char *begin)
     return any;
 }
 
+static void offer_flag(const char *before, const char *name, const char *begin)
+{
+    char flag[64];
+    int len = snprintf(flag, sizeof(flag), "--%s%s", before, name);
+    for (char *c = flag; *c; c++)
+        *c = *c == '_' ? '-' : *c;
+    offer(begin, flag, (size_t)len);
+}
+
 static void offer_flags(const struct cli_command *command, const char *begin)
 {
     for (const struct option *option = command->table; option->name; option++) {
-        char flag[64];
-        int len = snprintf(flag, sizeof(flag), "--%s", option->name);
-        for (char *c = flag; *c; c++)
-            *c = *c == '_' ? '-' : *c;
-        offer(begin, flag, (size_t)len);
+        offer_flag("", option->name, begin);
+        if (option->type == OPTION_BOOL && option->fallback && strcmp(option->fallback, "true") == 0)
+            offer_flag("no-", option->name, begin);
     }
 }
 

@@ -95,6 +95,7 @@ class Arguments(unittest.TestCase):
         self.assertEqual(offered("consume", "--json", "--count", "5", "o"), [":topics"])
         self.assertIn("--from", offered("consume", "orders", ""))
         self.assertEqual(offered("topic", "create", "--js"), ["--json"])
+        self.assertEqual(offered("consume", "t", "--no"), ["--no-follow"])
         self.assertEqual(offered("fsck", ""), [":files"])
         self.assertEqual(offered("completion", ""), ["bash", "zsh", "fish"])
         self.assertEqual(offered("help", "to"), ["topic"])
