@@ -274,8 +274,14 @@ static int reserve(struct block *block, struct segment *segment, struct io_file 
         want = UINT32_MAX;
     int error = io_file_allocate(file, segment->reserved, want - segment->reserved);
     if (error == CLYMQ_ENOSPC) { /* perhaps there is room for this one alone */
+        io_file_truncate(file, segment->size);
+        segment->reserved = segment->size;
         want = segment->size + (uint64_t)size;
         error = io_file_allocate(file, segment->reserved, want - segment->reserved);
+    }
+    if (error == CLYMQ_ENOSPC) { /* what there was may be taken now: smaller appends need it */
+        io_file_truncate(file, segment->size);
+        segment->reserved = segment->size;
     }
     if (error && error != CLYMQ_EUNSUPPORTED)
         return error;
@@ -329,7 +335,7 @@ int block_append(struct block *block, const struct batch_header *header, const s
     int error = check_append(block, header, parts, count);
     if (error)
         return error;
-    if (store->full)
+    if (store_refuses(store, header->size))
         return refuse(store, header->size, CLYMQ_ENOSPC);
     struct segment *segment = block_active(block);
     if (must_roll(block, segment, header)) {

@@ -241,7 +241,7 @@ int block_create(struct store *store, const struct block_key *key, int64_t start
 {
     if (start_offset < 0)
         return CLYMQ_EINVAL;
-    if (store->full)
+    if (store_refuses(store, BLOCK_CREATE_BYTES))
         return CLYMQ_ENOSPC;
     if (store_find_open(store, key->id))
         return CLYMQ_EEXIST;

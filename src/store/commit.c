@@ -346,6 +346,12 @@ static void retry_later(struct store *store)
         commit_force(store); /* in the next round, then */
 }
 
+/* Whether a stop has waited long enough for memory and descriptors. */
+static bool stop_gives_up(const struct store *store)
+{
+    return store->stopping && io_loop_now_ns(store->loop) >= store->stop_deadline_ns;
+}
+
 void commit_begin(struct store *store)
 {
     if (store->pass)
@@ -358,6 +364,13 @@ void commit_begin(struct store *store)
     store->commit_wanted = false;
     store->pass_began_ns = io_loop_now_ns(store->loop);
     struct commit_pass *pass = mem_zalloc(sizeof(*pass));
+    if (!pass && stop_gives_up(store)) {
+        while (!list_empty(&store->dirty))
+            list_pop_front(&store->dirty);
+        store->stop_error = store->stop_error ? store->stop_error : CLYMQ_ENOMEM;
+        store_stop_step(store);
+        return;
+    }
     if (!pass) {
         store->force_pass = true;
         retry_later(store);
@@ -367,6 +380,7 @@ void commit_begin(struct store *store)
     pass->pending = 1;
     store->pass = pass;
     struct list later;
+    int later_error = 0;
     list_init(&later);
     while (!list_empty(&store->dirty)) {
         struct list *item = list_pop_front(&store->dirty);
@@ -377,6 +391,7 @@ void commit_begin(struct store *store)
         int error = make_entry(store, block, &entry);
         if (error == CLYMQ_ENOMEM || error == CLYMQ_ELIMIT) {
             list_push_back(&later, item);
+            later_error = error;
             continue;
         }
         if (error) {
@@ -386,7 +401,13 @@ void commit_begin(struct store *store)
         list_push_back(&pass->entries, &entry->link);
         pass->pending += entry->pending;
     }
-    if (!list_empty(&later)) {
+    if (!list_empty(&later) && stop_gives_up(store)) {
+        while (!list_empty(&later)) {
+            struct block *block = CONTAINER_OF(list_pop_front(&later), struct block, dirty_link);
+            block->want_checkpoint = false;
+        }
+        store->stop_error = store->stop_error ? store->stop_error : later_error;
+    } else if (!list_empty(&later)) {
         while (!list_empty(&later)) {
             struct list *item = list_pop_front(&later);
             list_push_back(&store->dirty, item);

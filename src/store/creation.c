@@ -166,7 +166,7 @@ static int prepare(struct store *store, struct block_creation *creation)
         return CLYMQ_EINVAL;
     if (store->stopping)
         return CLYMQ_ESHUTDOWN;
-    if (store->full)
+    if (store_refuses(store, BLOCK_CREATE_BYTES))
         return CLYMQ_ENOSPC;
     if (store_find_open(store, creation->key.id))
         return CLYMQ_EEXIST;

@@ -13,6 +13,10 @@
 #include "store/store_impl.h"
 
 enum { SPACE_PROBE_MS = 1000, SPACE_MARGIN = 4 << 20 };
+/* Disks give space by so much: an append below it may need as much as one of it. */
+enum { SPACE_UNIT = 4096 };
+/* How long a stop waits for memory and descriptors. */
+enum { STOP_PATIENCE_MS = 5000 };
 enum { OPEN_FILES_MIN = 16, SEGMENT_BYTES_MIN = 4096, INDEX_INTERVAL_MIN = 1 };
 
 void store_config_defaults(struct store_config *config)
@@ -195,6 +199,7 @@ void store_stop(struct store *store, void (*done)(void *ctx, int error), void *c
     store->stopping = true;
     store->stop_done = done;
     store->stop_ctx = ctx;
+    store->stop_deadline_ns = io_loop_now_ns(store->loop) + IO_MS(STOP_PATIENCE_MS);
     LIST_FOR_EACH(item, &store->blocks) {
         struct block *block = CONTAINER_OF(item, struct block, link);
         if (block->error || (block->backlog == 0 && list_empty(&block->dirty_link)))
@@ -252,16 +257,23 @@ bool store_is_full(const struct store *store)
 
 void store_set_full(struct store *store, uint64_t refused_bytes)
 {
+    if (refused_bytes <= SPACE_UNIT)
+        refused_bytes = 0;
     if (!store->full) {
         log_warn("the disk is full: appends are refused until there is space");
-        store->refused_bytes = 0;
+        store->refused_bytes = refused_bytes;
     }
     store->full = true;
-    if (refused_bytes > store->refused_bytes)
+    if (refused_bytes < store->refused_bytes)
         store->refused_bytes = refused_bytes;
     /* Without memory for the timer the next refused append arms it. */
     if (!io_timer_armed(&store->space_timer))
         io_timer_start(store->loop, &store->space_timer, IO_MS(SPACE_PROBE_MS));
+}
+
+bool store_refuses(const struct store *store, uint64_t bytes)
+{
+    return store->full && bytes >= store->refused_bytes;
 }
 
 static void probe_space(struct io_timer *timer)
@@ -270,7 +282,7 @@ static void probe_space(struct io_timer *timer)
     uint64_t free_bytes, total_bytes;
     if (io_fs_space(store->fs, &free_bytes, &total_bytes) == 0) {
         uint64_t margin = total_bytes / 64 < SPACE_MARGIN ? total_bytes / 64 : SPACE_MARGIN;
-        if (free_bytes >= store->refused_bytes + margin) {
+        if (free_bytes >= store->refused_bytes + SPACE_UNIT + margin) {
             store->full = false;
             log_info("there is space on the disk again");
             return;

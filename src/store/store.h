@@ -47,13 +47,15 @@ struct store;
 int store_open(const struct store_config *config, struct store_folder *folder, struct shard *shard,
                struct metrics *metrics, struct store **ret_store);
 /* Clean stop: syncs and checkpoints every open block, writes the state file, then calls done on the shard. No
- * block may be appended to meanwhile. */
+ * block may be appended to meanwhile. Where memory or descriptors stay short for some seconds what could not
+ * be synced is left to the next start, and done is told why (CLYMQ_ENOMEM, CLYMQ_ELIMIT). */
 void store_stop(struct store *store, void (*done)(void *ctx, int error), void *ctx);
 /* Closes files and frees everything, blocks included, without syncing. Nothing of the store may be under way
  * on disk workers: call it after store_stop told its end, or with a loop that is dead (a simulated crash). */
 void store_close(struct store *store);
-/* Set while the disk is full: from an append that failed with CLYMQ_ENOSPC until space is seen again (checked
- * once a second). While set, appends fail at once with CLYMQ_ENOSPC and nothing written. */
+/* Set while the disk is full: from an append that failed with CLYMQ_ENOSPC until space for it is seen again
+ * (checked once a second). While set, appends as large as one that was refused fail at once with CLYMQ_ENOSPC
+ * and nothing written; smaller ones are tried. */
 bool store_is_full(const struct store *store);
 
 #endif

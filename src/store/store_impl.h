@@ -112,13 +112,14 @@ struct store {
     struct list trash; /* struct trash_job: files to be removed once the log start is durable */
 
     bool full;
-    uint64_t refused_bytes; /* the largest append refused since it got full */
+    uint64_t refused_bytes; /* the smallest append refused since it got full; 0 = none is small enough */
     struct io_timer space_timer;
 
     bool stopping;
     void (*stop_done)(void *ctx, int error);
     void *stop_ctx;
     int stop_error;
+    uint64_t stop_deadline_ns; /* of waiting for memory and descriptors */
     struct state_waiter stop_waiter;
 
     struct metric *metric_appended, *metric_passes, *metric_synced_files, *metric_pass_ns, *metric_blocks;
@@ -177,6 +178,8 @@ void block_trim_abandon(struct store *store);
 /* store.c */
 int64_t store_clamp_segment_bytes(int64_t segment_bytes);
 void store_set_full(struct store *store, uint64_t refused_bytes);
+/* Whether so much is refused at once, because as much or less was refused before. */
+bool store_refuses(const struct store *store, uint64_t bytes);
 struct block *store_find_open(struct store *store, struct uuid id); /* NULL: not open */
 /* What an earlier run, or a close in this one, left of the block; NULL = nothing. */
 const struct state_entry *store_find_entry(struct store *store, struct uuid id);

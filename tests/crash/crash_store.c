@@ -822,9 +822,10 @@ static void operate(struct run *run)
     } else if (draw < 700) {
         run_for(run, 3000);
     } else if (draw < 770) {
-        /* What a failed sync lost may be gone from memory too. */
+        /* What a failed sync lost may be gone from memory too, even before anybody was told of it. */
         int64_t start = block_start(model->block);
-        int64_t end = model->failed ? block_durable_end(model->block) : block_end(model->block);
+        int64_t end =
+            model->failed || run->was_faulty ? block_durable_end(model->block) : block_end(model->block);
         if (end > start)
             check_range(run, model, rng_between(&run->rng, start, end - 1), end,
                         1 + rng_below(&run->rng, 20000));

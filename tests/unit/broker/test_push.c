@@ -272,7 +272,7 @@ static void test_full_disk(void **state)
     push_text(world, "t", "0", "before", -1);
     sim_process_set_disk_faults(world->server, &full);
     call_begin(world->broker, RPC_METHOD_PUSH, &request, &answer);
-    struct rpc_push_request of_level_1 = push_of("t", "0", "m", 1);
+    struct rpc_push_request of_level_1 = push_of("t", "0", large, 1);
     struct answer written;
     struct net_link *second = world_link(world, broker_node_broker_address(world->node));
     world_run_for(world, 1000);

@@ -440,10 +440,16 @@ static void test_full_disk_is_waited_out(void **state)
         push_batch(machine, &filler, batch_of(1, 60000, 1, -1, 0), 1);
         sim_world_run_for(machine->world, IO_MS(50));
     } while (filler.done);
-    push_single(machine, &late, "late", -1, 5, 2);
+    char long_text[60001];
+    memset(long_text, 'l', sizeof(long_text) - 1);
+    long_text[sizeof(long_text) - 1] = '\0';
+    push_single(machine, &late, long_text, -1, 5, 2);
     run_until(machine, &late.done);
     assert_int_equal(late.push.error, CLYMQ_ENOSPC);
     assert_true(filler.done);
+    push_single(machine, &single, "short", 1, 5, 3); /* one that fits is not held up any more */
+    run_until(machine, &single.done);
+    assert_int_equal(single.push.error, 0);
     sim_process_set_disk_faults(machine->process, &(struct sim_disk_faults){0});
     sim_world_run_for(machine->world, IO_MS(3000));
     push_single(machine, &late, "late", -1, 5, 2);

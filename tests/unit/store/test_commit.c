@@ -76,6 +76,25 @@ static void missing_descriptors_are_waited_out(void **state)
     end(&rig);
 }
 
+/* A stop does not wait for ever: what cannot be synced is left to the next start. */
+static void a_stop_ends_without_descriptors(void **state)
+{
+    struct rig rig;
+    struct block *blocks[BLOCKS];
+    struct outcome sealed;
+    begin(&rig, blocks, &sealed);
+    open_error = CLYMQ_ELIMIT;
+    assert_int_equal(rig_stop(&rig), CLYMQ_ELIMIT);
+    open_error = 0;
+    assert_int_equal(rig_start(&rig), 0);
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        struct block_key key = rig_key(i);
+        assert_int_equal(block_open(rig.store, &key, NULL, &blocks[i], NULL), 0);
+        assert_int_equal(block_end(blocks[i]), 1);
+    }
+    end(&rig);
+}
+
 /* Otherwise whoever waits for the sync would wait for ever. */
 static void a_file_that_cannot_be_opened_fails_its_block(void **state)
 {
@@ -132,6 +151,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(missing_descriptors_are_waited_out),
+        cmocka_unit_test(a_stop_ends_without_descriptors),
         cmocka_unit_test(a_pass_lingers_until_it_is_wanted),
         cmocka_unit_test(a_file_that_cannot_be_opened_fails_its_block),
     };
