@@ -278,22 +278,36 @@ int state_rewrite_end(struct state_file *state)
 
 /* ---- reading and folding ---- */
 
+/* An entry of the table while files are read. */
+struct read_entry {
+    struct state_entry entry; /* first: the table's values are these */
+    uint32_t slot;            /* that it has in the file being read, if that slot is its */
+};
+
 struct state_reader {
     struct state_table *table;
-    struct state_entry **slots; /* by the file's slot numbers, borrowed from the table */
+    struct read_entry **slots; /* by the file's slot numbers, borrowed from the table */
     size_t slot_count;
 };
 
-static int reader_set_slot(struct state_reader *reader, uint32_t slot, struct state_entry *entry,
+/* The entry is in no slot any more. */
+static void reader_clear_slot(struct state_reader *reader, const struct read_entry *known)
+{
+    if (known->slot < reader->slot_count && reader->slots[known->slot] == known)
+        reader->slots[known->slot] = NULL;
+}
+
+static int reader_set_slot(struct state_reader *reader, uint32_t slot, struct read_entry *known,
                            size_t records_max)
 {
+    reader_clear_slot(reader, known);
     if (slot >= records_max) /* a slot number beyond the blocks that the file has room for is not ours */
         return 0;
     if (slot >= reader->slot_count) {
         size_t wider = reader->slot_count ? reader->slot_count * 2 : 64;
         if (wider <= slot)
             wider = (size_t)slot + 1;
-        struct state_entry **slots = mem_realloc(reader->slots, wider * sizeof(*slots));
+        struct read_entry **slots = mem_realloc(reader->slots, wider * sizeof(*slots));
         if (!slots)
             return CLYMQ_ENOMEM;
         for (size_t i = reader->slot_count; i < wider; i++)
@@ -301,7 +315,8 @@ static int reader_set_slot(struct state_reader *reader, uint32_t slot, struct st
         reader->slots = slots;
         reader->slot_count = wider;
     }
-    reader->slots[slot] = entry;
+    reader->slots[slot] = known;
+    known->slot = slot;
     return 0;
 }
 
@@ -321,28 +336,27 @@ static int apply_block(struct state_reader *reader, const uint8_t *body, size_t 
     entry.sealed = flags & 1;
     entry.empty_snapshot = flags & 2;
     struct bytes id = bytes_of(entry.key.id.byte, 16);
-    struct state_entry *known = map_get(reader->table->entries, id);
+    struct read_entry *known = map_get(reader->table->entries, id);
     if (!known) {
         known = mem_alloc(sizeof(*known));
         if (!known)
             return CLYMQ_ENOMEM;
+        known->slot = UINT32_MAX;
         if (map_put(reader->table->entries, id, known)) {
             mem_free(known);
             return CLYMQ_ENOMEM;
         }
     }
-    *known = entry;
+    known->entry = entry;
     return reader_set_slot(reader, slot, known, records_max);
 }
 
 static void apply_drop(struct state_reader *reader, const uint8_t *body)
 {
-    struct state_entry *entry = map_remove(reader->table->entries, bytes_of(body, 16));
-    for (size_t i = 0; entry && i < reader->slot_count; i++) {
-        if (reader->slots[i] == entry)
-            reader->slots[i] = NULL;
-    }
-    mem_free(entry);
+    struct read_entry *known = map_remove(reader->table->entries, bytes_of(body, 16));
+    if (known)
+        reader_clear_slot(reader, known);
+    mem_free(known);
 }
 
 /* The length of the valid record at data[at], or 0. */
@@ -386,7 +400,7 @@ static int read_records(struct state_table *table, const uint8_t *data, size_t l
         case RECORD_MARK: {
             uint32_t slot = get32(&body);
             if (slot < reader.slot_count && reader.slots[slot])
-                reader.slots[slot]->mark = get_point(&body);
+                reader.slots[slot]->entry.mark = get_point(&body);
             break;
         }
         default:

@@ -225,6 +225,24 @@ seed("snapshot", "many", b"\0\x05" + snapshot(point(5, 0, 100), producers(
 seed("snapshot", "raw", b"\x80\x05" + snapshot(point(5, 0, 100), TABLE))
 seed("snapshot", "summary", b"\x01\x00" + summary(end, end, len(long_log), mark))
 
+# The log is the fuzzer's own: 40 batches of 135 bytes with two records each, the first 25 in the closed segment.
+entries = b"".join(struct.pack(">II", 2 * n + 1, 135 * n) for n in range(1, 25))
+latest, times = 0, b""
+for n in range(1, 25):
+    newest = max((1000 + m * 7919 % 500 + 1, -m) for m in range(n + 1))
+    if newest[0] > latest:
+        latest = newest[0]
+        times += struct.pack(">qI", latest, -2 * newest[1] + 1)
+marks = struct.pack(">IIIIIqqq", 0, 0, 0, 0, 135, latest, latest, 1)
+for name, flags, parts in (
+        ("right", 1, (entries, times)), ("right_read_first", 3, (entries, times)), ("made_again", 4, (entries, times)),
+        ("empty", 1, (b"", b"")), ("short", 1, (entries[:40], times[:12])), ("shifted", 3, (entries[8:] + entries[:8], times)),
+        ("between", 1, (b"".join(struct.pack(">II", 2 * n + 1, 135 * n + 7) for n in range(1, 25)), times)),
+        ("far", 3, (struct.pack(">II", 1, 0xFFFFFFFF) + struct.pack(">II", 3, 0x7FFFFFFF), times)),
+        ("late", 1, (entries, struct.pack(">qI", 1001, 0xFFFFFFFF)))):
+    content = b"".join(struct.pack(">H", len(part)) + part for part in parts + (summary(50, 50, 0, marks),))
+    seed("index", name, bytes([flags]) + content)
+
 for flags in range(4):
     seed("dump", "log%d" % flags, bytes([flags, flags]) + log)
 seed("dump", "sessions", b"\x03\0" + folders["log_sessions"][4:])

@@ -118,6 +118,40 @@ static void a_dropped_block_is_forgotten(void **state)
 }
 
 /* A file of an earlier run that could not be removed says nothing any more. */
+/* A block that was closed and opened again has another slot; marks in the old one are not its any more. */
+static void a_block_has_one_slot(void **state)
+{
+    struct sim_disk *disk;
+    struct io_fs *fs = new_fs(&disk);
+    struct state_file file;
+    struct state_entry entry = entry_of(0, 10), other = entry_of(1, 10);
+    struct log_point far = entry_of(0, 99).mark, near = entry_of(0, 20).mark;
+    assert_int_equal(state_file_create(&file, fs, 0, 3), 0);
+    state_put_block(&file, 0, &entry);
+    state_put_block(&file, 1, &other);
+    state_put_block(&file, 2, &entry);
+    state_put_mark(&file, 0, &far);
+    state_put_mark(&file, 2, &near);
+    state_put_drop(&file, other.key.id);
+    state_put_mark(&file, 1, &far);
+    assert_int_equal(state_file_write(&file), 0);
+    struct state_table table;
+    assert_int_equal(state_table_load(fs, false, &table), 0);
+    assert_int_equal(map_count(table.entries), 1);
+    assert_memory_equal(&state_table_find(&table, entry.key.id)->mark, &near, sizeof(near));
+    state_table_free(&table);
+    /* Dropped under the second slot: the first one leads nowhere. */
+    state_put_drop(&file, entry.key.id);
+    state_put_mark(&file, 0, &far);
+    state_put_mark(&file, 2, &far);
+    assert_int_equal(state_file_write(&file), 0);
+    assert_int_equal(state_table_load(fs, true, &table), 0);
+    assert_int_equal(map_count(table.entries), 0);
+    state_table_free(&table);
+    state_file_close(&file);
+    sim_disk_free(disk);
+}
+
 static void a_stale_file_does_no_harm(void **state)
 {
     struct sim_disk *disk;
@@ -259,6 +293,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entries_come_back),
         cmocka_unit_test(a_dropped_block_is_forgotten),
+        cmocka_unit_test(a_block_has_one_slot),
         cmocka_unit_test(a_stale_file_does_no_harm),
         cmocka_unit_test(damage_costs_only_what_it_hits),
         cmocka_unit_test(generations_that_no_run_had_are_damage),
