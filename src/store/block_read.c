@@ -23,10 +23,12 @@ struct place {
     struct batch_header header;
 };
 
-/* How far batches of the segment are good to read. */
+/* How far batches of the segment are good to read: of a damaged block's log less may be there than its end
+ * says. */
 static uint32_t readable_size(const struct block *block, const struct segment *segment)
 {
-    return segment->base == block->end.base ? block->end.position : segment->size;
+    bool ends_here = segment->base == block->end.base && block->end.position < segment->size;
+    return ends_here ? block->end.position : segment->size;
 }
 
 static int read_checked(struct block *block, uint32_t number, uint32_t position,
@@ -225,12 +227,14 @@ int block_read(struct block *block, int64_t offset, int64_t limit_offset, size_t
         *ret_range = nothing;
         return 0;
     }
-    bool to_limit = segment->base == limit.base;
-    uint32_t end = to_limit ? limit.position : readable_size(block, segment);
+    uint32_t end = readable_size(block, segment);
+    bool to_limit = segment->base == limit.base && limit.position <= end;
+    if (to_limit)
+        end = limit.position;
     if (end - place.position <= max_bytes) {
         if (to_limit)
             add_hint(block, limit_offset, limit.base, limit.position);
-        else
+        else if (place.segment + 1 < block->segment_count) /* or the limit's segment is missing */
             add_hint(block, block->segments[place.segment + 1]->base,
                      block->segments[place.segment + 1]->base, 0);
     } else {

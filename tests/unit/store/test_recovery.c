@@ -192,11 +192,56 @@ static void a_missing_segment_is_damage(void **state)
         static const int64_t damaged_at[] = {0, 3, 6};
         assert_int_equal(io_fs_unlink(rig.fs, paths[which]), 0);
         struct block_recovery recovery;
-        reopen(&rig, NULL, &recovery);
+        block = reopen(&rig, NULL, &recovery);
         assert_true(recovery.damaged);
         assert_int_equal(recovery.damaged_offset, damaged_at[which]);
+        /* What is left can be read, the end of the last segment included. */
+        for (int64_t offset = 0; offset < 9; offset++) {
+            struct block_range range;
+            bool lost = offset / 3 == damaged_at[which] / 3;
+            assert_int_equal(block_read(block, offset, 9, 1 << 20, &range), lost ? CLYMQ_ECORRUPT : 0);
+            if (!lost) {
+                assert_int_equal(range.first_offset, offset);
+                block_range_release(&range);
+            }
+        }
         rig_free(&rig);
     }
+}
+
+/* A log that is shorter than its durable end: what is there can be read, and no range goes beyond it. */
+static void a_log_cut_short_is_read_up_to_the_cut(void **state)
+{
+    struct rig rig;
+    rig_init(&rig, 7);
+    assert_int_equal(rig_start(&rig), 0);
+    struct block *block = create(&rig, NULL);
+    for (int i = 0; i < 9; i++)
+        assert_int_equal(rig_append(block, 1, 200, (uint64_t)i), 0);
+    rig_settle(&rig);
+    uint64_t batch = block_size(block) / 9, left = 5 * batch + 10;
+    rig_crash(&rig, false);
+    struct io_file *file;
+    assert_int_equal(io_fs_open(rig.fs, DIR "/00000000000000000000.log", IO_OPEN_WRITE, &file), 0);
+    assert_int_equal(io_file_truncate(file, left), 0);
+    io_file_close(file);
+    struct block_recovery recovery;
+    block = reopen(&rig, NULL, &recovery);
+    assert_true(recovery.damaged);
+    assert_int_equal(recovery.damaged_offset, 5);
+    for (int64_t offset = 0; offset < 9; offset++) {
+        for (size_t max_bytes = 1; max_bytes < 4096; max_bytes *= 4) {
+            struct block_range range;
+            int error = block_read(block, offset, 9, max_bytes, &range);
+            assert_int_equal(error, offset < 5 ? 0 : CLYMQ_ECORRUPT);
+            if (error)
+                continue;
+            assert_int_equal(range.first_offset, offset);
+            assert_true(range.len >= batch && range.position + range.len <= left);
+            block_range_release(&range);
+        }
+    }
+    rig_free(&rig);
 }
 
 struct told {
@@ -420,6 +465,7 @@ int main(void)
         cmocka_unit_test(stops_where_offset_or_epoch_do_not_follow),
         cmocka_unit_test(damage_below_the_mark_is_reported_and_kept),
         cmocka_unit_test(a_missing_segment_is_damage),
+        cmocka_unit_test(a_log_cut_short_is_read_up_to_the_cut),
         cmocka_unit_test(a_failed_sync_is_final),
         cmocka_unit_test(a_refused_batch_never_comes_back),
         cmocka_unit_test(a_damaged_index_never_misleads),
