@@ -82,7 +82,8 @@ static int begin_indexes(struct walk *walk, int64_t base, uint64_t log_size)
         find_wrong_index(walk, base, ".summary", 0);
         return 0;
     }
-    if (!error)
+    bool summarized = !error;
+    if (summarized)
         mark = summary.index;
     else if (entry && entry->checkpoint.base == base)
         mark = entry->index;
@@ -104,6 +105,8 @@ static int begin_indexes(struct walk *walk, int64_t base, uint64_t log_size)
         error = io_fs_read_file(fs, path, INDEX_FILE_MAX, &data, &len);
         if (error == CLYMQ_ENOMEM)
             return error;
+        if (error == CLYMQ_ENOENT && !summarized)
+            return 0; /* removed by an earlier check: the state file still has the note of it */
         if (error || !index_file_fits(data, len, count, files[i].entry_size, crc)) {
             mem_free(data);
             find_wrong_index(walk, base, files[i].suffix, 0);
@@ -242,7 +245,7 @@ static int check_segment(struct walk *walk, int64_t base, int64_t next_base)
     segment_path(path, walk->dir, base, ".log");
     struct segment_scan scan;
     if (!walk->lost && walk->at.offset != base) {
-        bool below = is_below_mark(walk, base, 0);
+        bool below = !walk->entry || base <= walk->entry->mark.base;
         fsck_find(walk->fsck, below ? FSCK_MISSING_LOG : FSCK_TORN_TAIL, path, 0, walk->at.offset,
                   "the segment before ends at offset %" PRId64 "%s", walk->at.offset - 1,
                   below ? ": one between them is missing"
@@ -283,8 +286,10 @@ static int check_logs(struct walk *walk, const int64_t *bases, size_t count)
         count--;
     }
     walk->at = (struct log_point){.offset = count ? bases[0] : 0, .epoch = -1};
-    walk->mark_seen = !entry || entry->mark.position == 0;
+    walk->mark_seen = !entry;
     for (size_t i = 0; i < count; i++) {
+        if (entry && entry->mark.base == bases[i] && entry->mark.position == 0)
+            walk->mark_seen = true;
         int error = check_segment(walk, bases[i], i + 1 < count ? bases[i + 1] : -1);
         if (error)
             return error;
@@ -330,6 +335,11 @@ int fsck_block(struct fsck *fsck, const char *dir, const struct state_entry *ent
     if (entry && entry->error == CLYMQ_ECORRUPT)
         fsck_find(fsck, FSCK_FAILED_BLOCK, dir, 0, entry->damaged_offset,
                   "an earlier run found it damaged at offset %" PRId64, entry->damaged_offset);
+    if (entry && log_point_compare(&entry->checkpoint, &entry->mark) > 0)
+        fsck_find(fsck, FSCK_DAMAGED_LOG, dir, 0, entry->checkpoint.offset,
+                  "recovery was to begin at offset %" PRId64 ", behind the durable end %" PRId64
+                  ": the block opens as damaged",
+                  entry->checkpoint.offset, entry->mark.offset);
     int64_t *bases = mem_calloc(count + 1, sizeof(*bases));
     if (!bases)
         error = CLYMQ_ENOMEM;

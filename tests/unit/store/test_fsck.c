@@ -158,6 +158,34 @@ static void wrong_indexes_are_removed_if_asked(void **state)
     }
 }
 
+/* Nothing but the state file speaks of the active segment's indexes: once removed they are not missed again.
+ */
+static void the_active_index_is_removed_once(void **state)
+{
+    static const char *const suffixes[] = {"index", "timeindex"};
+    for (int i = 0; i < 2; i++) {
+        struct rig rig;
+        struct block *block;
+        struct block_key key = rig_key(0);
+        rig_init(&rig, 3);
+        rig.config.index_interval_bytes = 1000;
+        assert_int_equal(rig_start(&rig), 0);
+        assert_int_equal(block_create(rig.store, &key, 0, NULL, &block), 0);
+        for (int n = 0; n < 6; n++)
+            assert_int_equal(rig_append(block, 2, 600, (uint64_t)n), 0);
+        assert_int_equal(rig_stop(&rig), 0);
+        char path[128];
+        snprintf(path, sizeof(path), "data/aabb0000000000000000000000000000/0/0/%020d.%s", 0, suffixes[i]);
+        assert_int_equal(sim_process_flip_bits(rig.process, path, 0, 8, 1), 0);
+        struct fsck_totals totals;
+        struct found found = check(&rig, true, &totals);
+        assert_int_equal(found.count, 1);
+        assert_true(found.last.kind == FSCK_WRONG_INDEX && found.last.repaired);
+        assert_int_equal(check(&rig, true, &totals).count, 0);
+        rig_free(&rig);
+    }
+}
+
 static void memory_may_fail_anywhere(void **state)
 {
     struct rig rig;
@@ -187,6 +215,7 @@ int main(void)
         cmocka_unit_test(finds_a_missing_segment),
         cmocka_unit_test(a_torn_tail_is_harmless),
         cmocka_unit_test(wrong_indexes_are_removed_if_asked),
+        cmocka_unit_test(the_active_index_is_removed_once),
         cmocka_unit_test(memory_may_fail_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
