@@ -198,8 +198,10 @@ static bool has_more(const struct block *block, uint32_t number, uint32_t end, c
     const struct segment *segment = block->segments[number];
     if (segment->base == limit->base)
         return end < limit->position;
-    return end < readable_size(block, segment) || limit->position > 0 ||
-           block->segments[number + 1]->base != limit->base;
+    if (end < readable_size(block, segment) || limit->position > 0)
+        return true;
+    /* In a damaged block the limit's segment may be missing. */
+    return number + 1 >= block->segment_count || block->segments[number + 1]->base != limit->base;
 }
 
 int block_read(struct block *block, int64_t offset, int64_t limit_offset, size_t max_bytes,
