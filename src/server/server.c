@@ -15,7 +15,10 @@
 #include "base/utf8.h"
 #include "broker/node.h"
 #include "server/machine.h"
+#include "store/block.h"
 #include "store/reserve.h"
+
+#define META_FILE "meta/clymq.sqlite"
 
 enum { SPARE_DESCRIPTORS = 128, OWN_BATCH_BYTES = 64 << 20 };
 
@@ -100,10 +103,43 @@ static const char *advertised(const char *option, const char *advertise, const c
     return host;
 }
 
+/* Metadata made anew would know none of the messages that are there: they would look lost. */
+static int refuse_lost_meta(const struct server *server, struct strbuf *error)
+{
+    struct io_fs *fs = store_folder_fs(server->folder);
+    struct block_key *keys;
+    struct io_file *file;
+    uint64_t size = 0;
+    size_t blocks;
+    int result = io_fs_open(fs, META_FILE, IO_OPEN_READ, &file);
+
+    if (!result) {
+        result = io_file_size(file, &size);
+        io_file_close(file);
+    }
+    if (size > 0 || (result && result != CLYMQ_ENOENT))
+        return 0; /* opening it tells */
+    result = block_list(fs, &keys, &blocks);
+    if (result)
+        return result;
+    mem_free(keys);
+    if (blocks == 0)
+        return 0;
+    strbuf_printf(
+        error,
+        "%s is missing or empty, but data/ holds %zu blocks of messages: restore meta/ from a backup, or "
+        "move data/ and state/ away to begin anew",
+        server->meta_path, blocks);
+    return CLYMQ_ECORRUPT;
+}
+
 static int open_meta(void *ctx, struct shard *shard, struct strbuf *error, struct meta **ret_meta)
 {
     struct server *server = ctx;
+    int result = refuse_lost_meta(server, error);
 
+    if (result)
+        return result;
     return meta_embedded_open(shard, server->meta_path, error, ret_meta);
 }
 
@@ -179,7 +215,7 @@ static int open_folder(struct server *server, struct strbuf *error)
     result = io_fs_make_path(server->fs, "meta");
     if (result)
         strbuf_printf(error, "cannot make the folder %s/meta: %s", dir, error_sentence(result));
-    snprintf(server->meta_path, sizeof(server->meta_path), "%s/meta/clymq.sqlite", dir);
+    snprintf(server->meta_path, sizeof(server->meta_path), "%s/" META_FILE, dir);
     return result;
 }
 

@@ -75,6 +75,23 @@ class Refusals(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("meta", stderr)
 
+    def test_lost_metadata(self):
+        self.make_data()
+        path = os.path.join(self.server.data_dir, "meta")
+        kept = self.server.data_dir + ".kept"
+        self.addCleanup(shutil.rmtree, kept, ignore_errors=True)
+        for lose in (lambda: open(os.path.join(path, "clymq.sqlite"), "w").close(), lambda: shutil.rmtree(path)):
+            shutil.copytree(path, kept)
+            lose()
+            code, stderr = self.run_server()
+            self.assertEqual(code, 1)
+            self.assertIn("is missing or empty, but data/ holds 1 block", stderr)
+            shutil.rmtree(path, ignore_errors=True)
+            os.rename(kept, path)
+        self.server.start()
+        done = harness.clymq(self.server, "consume", "t", "--from", "beginning", "--exit-at-end")
+        self.assertEqual(len(done.stdout.splitlines()), 1000)
+
     def test_damaged_log_is_reported_and_not_served(self):
         self.make_data()
         (log,) = self.logs()
