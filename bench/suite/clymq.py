@@ -119,5 +119,8 @@ class Server:
         return self.clymq("bench", what, *arguments, "--server-pid", self.pid)
 
     def delete(self, topic):
+        """Waits until its files are gone too, which the server removes when it has answered: there is one topic at a time."""
         self.clymq("topic", "delete", topic, "--yes")
+        logs = os.path.join(self.dir, "data", "data")
+        processes.wait_until(lambda: not any(files for _, _, files in os.walk(logs)), f"the files of {topic} are removed", 120, 0.05)
         processes.settle()

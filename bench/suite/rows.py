@@ -25,7 +25,7 @@ def bulk(context):
         run = {"loopback": context.limits.loopback(context.bytes), "page_cache": context.limits.page_cache(context.bytes),
                "bare_loop": context.limits.bare_loop(context.bytes)}
         run["push"] = context.server.bench("produce", "bulk", "--method", "pushBatch", "--size", "1K", *BATCH, "--ack", 1,
-                                           "--connections", 2, "--depth", 8, "--messages", messages(context.bytes, 1024))
+                                           "--connections", 4, "--depth", 8, "--messages", messages(context.bytes, 1024))
         processes.settle()
         run["pull"] = context.server.bench("consume", "bulk", "--method", "pullBatch", "--connections", 2)
         context.server.delete("bulk")
@@ -45,7 +45,7 @@ def bulk(context):
 
 def durable(context):
     """ack -1: every answer behind an fdatasync."""
-    for partitions, connections, depth, target in ((1, 2, 16, 70), (16, 4, 16, 70), (1000, 16, 64, 35)):
+    for partitions, connections, depth, target in ((1, 4, 64, 70), (16, 8, 64, 70), (1000, 16, 64, 35)):
         runs = []
         for pair in range(context.pairs):
             context.report.note(f"durable, {partitions} partitions, pair {pair + 1}")
@@ -67,7 +67,7 @@ def small(context):
     for pair in range(context.pairs):
         context.report.note(f"100-byte messages, pair {pair + 1}")
         run = {"push": context.server.bench("produce", "small", "--method", "pushBatch", "--size", 100, *BATCH, "--ack", 1,
-                                            "--connections", 2, "--depth", 8, "--messages", count)}
+                                            "--connections", 4, "--depth", 8, "--messages", count)}
         processes.settle()
         run["pull"] = context.server.bench("consume", "small", "--method", "pullBatch", "--connections", 2)
         context.server.delete("small")
