@@ -326,7 +326,14 @@ static int find_time_in_segment(struct block *block, uint32_t number, int64_t ti
     error = find_in_segment(block, number, from, &place);
     while (!error && place.header.base_offset < limit_offset) {
         if (place.header.max_timestamp_ms >= timestamp_ms) {
-            error = find_time_in_batch(block, &place, timestamp_ms, ret_offset, ret_timestamp_ms);
+            int64_t offset, found_ms;
+            error = find_time_in_batch(block, &place, timestamp_ms, &offset, &found_ms);
+            if (!error && offset >= limit_offset) /* the limit is between batches: this one is damaged */
+                return CLYMQ_ECORRUPT;
+            if (!error) {
+                *ret_offset = offset;
+                *ret_timestamp_ms = found_ms;
+            }
             if (error != CLYMQ_ENOENT)
                 return error;
         }
