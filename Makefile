@@ -47,7 +47,7 @@ sim: build ## runs the simulator over SEEDS (default 1-200)
 soak: build deps-test ## runs load and kills for MINUTES (default 30)
 	@tools/soak
 
-fuzz: deps-test ## fuzzes each decoder for SECONDS_EACH (default 300)
+fuzz: deps-test ## fuzzes each decoder for SECONDS_EACH (300), again and again
 	@tools/fuzz
 
 fuzz-smoke: deps-test ## fuzzes each decoder for a few seconds

@@ -10,6 +10,7 @@
 #include "store/store_impl.h"
 #include "wire/byte_order.h"
 
+enum { SPOILED = 0x80 }; /* in the upper byte of the attributes */
 enum { HEAD = 4, STATE_HEADER = 24, STATE_FRAME = 8, ID_BYTES = 56, SNAPSHOT_HEAD = 40 };
 
 struct block_key folder_key(void)
@@ -39,7 +40,7 @@ void folder_put(struct io_fs *fs, const char *path, const void *data, size_t len
 /* ---- what is made right ---- */
 
 /* Batches back to back, each as long as it says where that is possible; uncompressed, because the codecs have
- * a fuzzer of their own. */
+ * a fuzzer of their own. One with SPOILED among its attributes keeps the checksum that it has. */
 static void repair_log(bool keep_offsets, int64_t base, uint8_t *data, size_t len)
 {
     int64_t expected = base;
@@ -58,7 +59,8 @@ static void repair_log(bool keep_offsets, int64_t base, uint8_t *data, size_t le
             batch[57] = batch[58] = 0;
         }
         expected = (int64_t)((uint64_t)expected + load_be32(batch + 23) + 1);
-        store_be32(batch + 17, crc32c(0, batch + 21, length + BATCH_LENGTH_END - 21));
+        if (!(batch[21] & SPOILED))
+            store_be32(batch + 17, crc32c(0, batch + 21, length + BATCH_LENGTH_END - 21));
         at += length + BATCH_LENGTH_END;
     }
 }
@@ -72,9 +74,73 @@ static void put_key(uint8_t *at)
     memcpy(at + 24, key.id.byte, 16);
 }
 
+/* The first segment among the files so far: recovery never finds it gone, because only what lies before the
+ * checkpoint is removed. */
+static uint64_t first_base;
+static uint8_t last_checkpoint[24]; /* of the block's records so far the one furthest on */
+
+static void raise_point(uint8_t *point)
+{
+    if (first_base == INT64_MAX)
+        return;
+    point[0] &= 0x7f;
+    if (load_be64(point) < first_base)
+        store_be64(point, first_base);
+    if (load_be64(point + 8) > load_be64(point))
+        memcpy(point + 8, point, 8);
+    if (load_be64(point + 8) < first_base)
+        store_be64(point + 8, first_base);
+    if (load_be32(point + 16) == 0)
+        memcpy(point, point + 8, 8);
+}
+
+/* Whether the point lies behind where it must not lie behind. */
+static bool is_behind(const uint8_t *limit, const uint8_t *point)
+{
+    uint64_t base = load_be64(limit + 8), own = load_be64(point + 8);
+    return own > base || (own == base && load_be32(point + 16) > load_be32(limit + 16)) ||
+           load_be64(point) > load_be64(limit);
+}
+
+static void order_mark(uint8_t *record)
+{
+    uint8_t *mark = record + STATE_FRAME + 4;
+    raise_point(mark);
+    if (is_behind(mark, last_checkpoint))
+        memcpy(mark, last_checkpoint, 24);
+    store_be32(mark + 20, 0);
+}
+
+/* The parts of a block's record that every run keeps in this order: log start, checkpoint, durable end.
+ * Epochs are those of most logs. */
+static void order_record(uint8_t *record)
+{
+    uint8_t *start = record + STATE_FRAME + 44, *mark = start + 8, *checkpoint = mark + 24;
+    raise_point(mark);
+    raise_point(checkpoint);
+    start[0] &= 0x7f;
+    /* It lies between two batches: at the durable end, or where the log begins. */
+    if (is_behind(mark, checkpoint)) {
+        memcpy(checkpoint, mark, 24);
+    } else if (memcmp(checkpoint, mark, 20) != 0 && first_base < INT64_MAX) {
+        store_be64(checkpoint, first_base);
+        store_be64(checkpoint + 8, first_base);
+        store_be32(checkpoint + 16, 0);
+    }
+    if (is_behind(checkpoint, last_checkpoint))
+        memcpy(last_checkpoint, checkpoint, 24);
+    if (load_be64(start) > load_be64(mark))
+        memcpy(start, mark, 8);
+    store_be32(mark + 20, 0);
+    store_be32(checkpoint + 20, 0);
+    uint8_t *counts = checkpoint + 24; /* of index entries: no more than a log may have */
+    memset(counts, 0, 2);
+    memset(counts + 4, 0, 2);
+}
+
 static void repair_state(bool keep_fields, uint8_t *data, size_t len)
 {
-    static const uint16_t sizes[] = {0, 180, 28, 16}; /* of a block's, a mark's and a drop's record */
+    static const uint16_t sizes[] = {0, 168, 28, 16}; /* of a block's, a mark's and a drop's record */
     if (len < STATE_HEADER)
         return;
     memcpy(data, "clymqst\n", 8);
@@ -90,8 +156,12 @@ static void repair_state(bool keep_fields, uint8_t *data, size_t len)
             break;
         record[6] = kind;
         store_be16(record + 4, (uint16_t)size);
-        if (!keep_fields && kind == 1)
+        if (!keep_fields && kind == 1) {
             put_key(record + STATE_FRAME + 4);
+            order_record(record);
+        }
+        if (!keep_fields && kind == 2)
+            order_mark(record);
         if (!keep_fields && kind == 3)
             memcpy(record + STATE_FRAME, folder_key().id.byte, 16);
         if (!keep_fields && kind != 3)
@@ -177,19 +247,24 @@ static void file_path(const struct folder_file *file, const char *dir, char path
 {
     static const char *const suffixes[] = {".log", ".index", ".timeindex", ".summary", ".snapshot"};
     static const char *const states[] = {"base", "0", "1", "7"};
-    static const char *const small[] = {"FORMAT", "disk.json", "reserve", "data/x", "state/x", "id"};
+    static const char *const small[] = {"FORMAT", "disk.json", "reserve", "data/x", "state/x"};
     if (file->kind <= FOLDER_SNAPSHOT)
         segment_path(path, dir, folder_number(file->which), suffixes[file->kind]);
     else if (file->kind == FOLDER_STATE)
         snprintf(path, SEGMENT_PATH_MAX, "state/%s.state", states[file->which % 4]);
     else if (file->kind == FOLDER_ID)
         snprintf(path, SEGMENT_PATH_MAX, "%s/id", dir);
+    else if (file->which % 8 < 5)
+        snprintf(path, SEGMENT_PATH_MAX, "%s", small[file->which % 8]);
     else
-        snprintf(path, SEGMENT_PATH_MAX, "%s", small[file->which % 6]);
+        snprintf(path, SEGMENT_PATH_MAX, "%s/%s", dir, file->which % 8 == 5 ? "x.tmp" : "id");
 }
 
-void folder_write(struct io_fs *fs, struct bytes input)
+bool folder_write(struct io_fs *fs, struct bytes input)
 {
+    bool ordered = true;
+    first_base = INT64_MAX;
+    memset(last_checkpoint, 0, sizeof(last_checkpoint));
     static const char format[] = "clymq-data 1\n",
                       disk[] = "{\"disk_id\": \"0123456789abcdef0123456789abcdef\"}\n";
     struct block_key key = folder_key();
@@ -203,13 +278,20 @@ void folder_write(struct io_fs *fs, struct bytes input)
     while (take_file(&input, &file)) {
         char path[SEGMENT_PATH_MAX];
         file_path(&file, dir, path);
+        ordered = ordered && (file.kind != FOLDER_STATE || (!file.keep_fields && !file.raw));
+        if (file.kind == FOLDER_LOG && (uint64_t)folder_number(file.which) < first_base)
+            first_base = (uint64_t)folder_number(file.which);
         if (!file.raw)
             folder_repair(file.kind, file.keep_fields, folder_number(file.which), file.data, file.len);
-        folder_put(fs, path, file.data, file.len);
+        if (file.kind == FOLDER_SMALL && file.which & FOLDER_GONE)
+            (void)io_fs_unlink(fs, path);
+        else
+            folder_put(fs, path, file.data, file.len);
         free(file.data);
     }
     FUZZ_CHECK(io_fs_sync_dir(fs, "") == 0 && io_fs_sync_dir(fs, "data") == 0);
     FUZZ_CHECK(io_fs_sync_dir(fs, "state") == 0 && io_fs_sync_dir(fs, dir) == 0);
+    return ordered;
 }
 
 void folder_read_logs(struct io_fs *fs, struct strbuf *out)

@@ -32,14 +32,23 @@ enum {
     FOLDER_FREE =
         0x40, /* fields that tie files to each other stay as they are: offsets in a log, sizes, ids */
     FOLDER_RAW = 0x80,
+    FOLDER_GONE = 0x80, /* in the second byte of a small file: it is removed */
 };
+
+/* Logs nothing, or what the environment's FUZZ_LOG says ("debug"), to look into one input. */
+static inline void folder_log(void)
+{
+    const char *filter = getenv("FUZZ_LOG");
+    log_configure(&(struct log_settings){.filter = filter ? filter : "off"});
+}
 
 /* The only block of the folder. */
 struct block_key folder_key(void);
 /* The number in the name of a file whose second byte is which: small ones, some larger, and the last ones. */
 int64_t folder_number(uint8_t which);
-/* Writes the files; all is durable afterwards. */
-void folder_write(struct io_fs *fs, struct bytes input);
+/* Writes the files; all is durable afterwards. Whether the state files say what a run may have said: start,
+ * checkpoint and durable end of the block in their order. */
+bool folder_write(struct io_fs *fs, struct bytes input);
 /* Makes magic number, lengths and checksums of one file's content right, whose name holds number. */
 void folder_repair(enum folder_kind kind, bool keep_fields, int64_t number, uint8_t *data, size_t len);
 /* One file's content, replaced and durable. */

@@ -314,7 +314,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct client client = {.last_offset = INT64_MIN};
     struct io_loop *loop;
-    log_configure(&(struct log_settings){.filter = "off"});
+    folder_log();
     fuzz_begin();
     struct sim_world *world = sim_world_new(1);
     struct sim_process *far = sim_process_new(world, "server"), *near = sim_process_new(world, "client");

@@ -57,6 +57,30 @@ static void run(struct bytes data, size_t piece, size_t cap, struct outcome *out
     net_input_clear(&input);
 }
 
+/* What is told of the beginning of a message: the same as of the whole one, or nothing yet. */
+static void peek(struct bytes whole)
+{
+    struct thrift_scan scan = {0};
+    struct thrift_extent extent;
+    struct thrift_message message, early;
+    struct thrift_form form;
+    size_t need;
+    bool found = thrift_find_message(&scan, whole, MAX_MESSAGE, &extent, &need) == 0 &&
+                 thrift_read_message(extent.form.protocol, bytes_of(whole.ptr + extent.body, extent.body_len),
+                                     &message) == 0;
+    for (size_t len = 0; len <= whole.len && len < 300; len++) {
+        struct bytes start = fuzz_copy(whole.ptr, len);
+        int error = net_input_peek(start, &form, &early);
+        FUZZ_CHECK(error == 0 || error == CLYMQ_EAGAIN || error == CLYMQ_EPROTO);
+        if (error == 0 && found && len <= extent.size) {
+            FUZZ_CHECK(form.protocol == extent.form.protocol && form.envelope == extent.form.envelope);
+            FUZZ_CHECK(early.sequence == message.sequence && bytes_equal(early.method, message.method));
+        }
+        FUZZ_CHECK(net_input_declared(start) <= INT32_MAX);
+        fuzz_free(start);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2)
@@ -70,6 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(once.count == many.count && once.bytes == many.bytes && once.sum == many.sum);
     FUZZ_CHECK(once.error == many.error);
     fuzz_check_memory(2 * NET_FIRST_BYTES + 4 * whole.len + 16384);
+    peek(whole);
     fuzz_check_time(whole.len);
     fuzz_free(whole);
     return 0;

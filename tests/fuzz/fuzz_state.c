@@ -31,7 +31,7 @@ static void compare(const struct state_table *a, const struct state_table *b)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    log_configure(&(struct log_settings){.filter = "off"});
+    folder_log();
     fuzz_begin();
     struct sim_disk *disk = sim_disk_new(1);
     FUZZ_CHECK(disk);

@@ -75,7 +75,10 @@ def crc32c(data):
     return crc ^ 0xFFFFFFFF
 
 
-def block_record(start, mark, checkpoint, index=None, error=0, damaged=0, sealed=0, empty=0, slot=0, key=bytes(40)):
+KEY = b"\xaa\xbb" + bytes(22) + b"\x01" + bytes(15)  # of the only block in a folder
+
+
+def block_record(start, mark, checkpoint, index=None, error=0, damaged=0, sealed=0, empty=0, slot=0, key=KEY):
     body = struct.pack(">I", slot) + key + struct.pack(">q", start) + mark + checkpoint
     body += index or index_mark()
     body += struct.pack(">qqiI", 0, damaged, error, sealed | empty << 1)
@@ -157,6 +160,7 @@ second = batch([b"next"], 2000) + batch([b"more", b"still"], 2001)
 second_end = indexes(second, end)[3]
 cut = len(long_log) - sizes(long_log)[-1]
 PART = indexes(long_log[:cut])
+spoiled = one[:21] + bytes([one[21] | 0x80]) + one[22:]
 folders = {
     "log": file(LOG, 0, log),
     "log_sessions": file(LOG, 0, batch([b"m"], headers=session_headers(b"shop", 5, 1)) +
@@ -177,18 +181,18 @@ folders = {
     "sealed": file(LOG, 0, log) + file(STATE, 0, state_header() + block_record(
         0, point(end_of, 0, len(log)), point(end_of, 0, len(log)), indexes(log)[2], sealed=1, empty=1)),
     "checkpoint": file(LOG, 0, long_log) + file(INDEX, 0, index) + file(TIMEINDEX, 0, time) + file(
-        STATE, 1, state_header() + block_record(0, point(end, 0, len(long_log)), point(PART[3], 0, cut), PART[2], empty=1)),
+        STATE, 1, state_header() + block_record(0, point(end, 0, len(long_log)), point(PART[3], 0, cut), PART[2], empty=1), FREE),
     "closed": file(LOG, 0, long_log) + file(INDEX, 0, index) + file(TIMEINDEX, 0, time) + file(
         SUMMARY, 0, summary(end, end, len(long_log), mark)) + file(LOG, end, second) + file(
-            STATE, 1, state_header() + block_record(0, point(second_end, end, len(second)), point(end, end, 0), empty=1)),
+            STATE, 1, state_header() + block_record(0, point(second_end, end, len(second)), point(end, end, 0), empty=1), FREE),
     "closed_wrong_index": file(LOG, 0, long_log) + file(INDEX, 0, index[:8] + b"\0" * 8) + file(
         SUMMARY, 0, summary(end, end, len(long_log), index_mark(index[:8] + b"\0" * 8))) + file(
             LOG, end, second) + file(STATE, 1, state_header() + block_record(
-                0, point(second_end, end, len(second)), point(end, end, 0), empty=1)),
+                0, point(second_end, end, len(second)), point(end, end, 0), empty=1), FREE),
     "trimmed": file(LOG, 0, long_log) + file(LOG, end, second) + file(STATE, 1, state_header() + block_record(
-        end, point(second_end, end, len(second)), point(second_end, end, len(second)), indexes(second, end)[2], empty=1)),
+        end, point(second_end, end, len(second)), point(second_end, end, len(second)), indexes(second, end)[2], empty=1), FREE),
     "snapshot": file(LOG, 0, log) + file(SNAPSHOT, 2, snapshot(point(2, 0, len(one)), TABLE)) + file(
-        STATE, 1, state_header() + block_record(0, point(end_of, 0, len(log)), point(2, 0, len(one)))),
+        STATE, 1, state_header() + block_record(0, point(end_of, 0, len(log)), point(2, 0, len(one))), FREE),
     "snapshots": file(LOG, 0, log) + file(SNAPSHOT, 2, snapshot(point(2, 0, len(one)), TABLE)) + file(
         SNAPSHOT, 3, snapshot(point(3, 0, len(one) + sizes(log)[1]), producers([], []))) + file(SNAPSHOT, 1, b"junk", RAW),
     "id": file(ID, 0, bytes(56)) + file(LOG, 0, log),
@@ -202,6 +206,34 @@ folders = {
         (1 << 63) - 6, point((1 << 63) - 6, (1 << 63) - 6, 0), point((1 << 63) - 6, (1 << 63) - 6, 0), empty=1)),
     "gap_first": file(LOG, 3, batch([b"x"], offset=5) + batch([b"y"], offset=6), FREE),
     "empty": file(LOG, 0, b""),
+    "id_missing": file(LOG, 0, log) + file(SMALL, 0x86, b"") + file(STATE, 1, state_header() + block_record(
+        0, point(end_of, 0, len(log)), point(0, 0, 0), empty=1)),
+    "id_known": file(ID, 0, b"x" * 56, RAW) + file(LOG, 0, log) + file(STATE, 1, state_header() + block_record(
+        0, point(end_of, 0, len(log)), point(0, 0, 0), empty=1)),
+    "format_missing": file(SMALL, 0x80, b"") + file(LOG, 0, log),
+    "disk_missing": file(SMALL, 0x81, b""),
+    "temporary": file(SMALL, 5, b"x") + file(LOG, 0, log),
+    "torn_behind_mark": file(LOG, 0, log + log[:30]) + file(STATE, 1, state_header() + block_record(
+        0, point(end_of, 0, len(log)), point(0, 0, 0), empty=1)),
+    "spoiled_behind_mark": file(LOG, 0, one + spoiled + one) + file(STATE, 1, state_header() + block_record(
+        0, point(2, 0, len(one)), point(0, 0, 0), empty=1)),
+    "spoiled_before_segment": file(LOG, 0, one + spoiled) + file(LOG, 4, second) + file(STATE, 1, state_header() + block_record(
+        0, point(2, 0, len(one)), point(0, 0, 0), empty=1)),
+    "spoiled_below_mark": file(LOG, 0, one + spoiled + one) + file(STATE, 1, state_header() + block_record(
+        0, point(6, 0, 3 * len(one)), point(0, 0, 0), empty=1)),
+    "mark_contradicted": file(LOG, 0, log) + file(STATE, 1, state_header() + block_record(
+        0, point(9, 0, len(log)), point(0, 0, 0), empty=1)),
+    "checkpoint_beyond": file(LOG, 0, log) + file(STATE, 1, state_header() + block_record(
+        0, point(end_of, 0, len(log)), point(9, 0, 9999), empty=1)),
+    "mark_beyond": file(LOG, 0, log) + file(STATE, 1, state_header() + block_record(
+        0, point(99, 0, 9999), point(0, 0, 0), empty=1)),
+    "mark_in_missing_segment": file(LOG, 0, log) + file(STATE, 1, state_header() + block_record(
+        0, point(end_of, end_of, 0), point(0, 0, 0), empty=1)),
+    "last_segment_missing": file(LOG, 0, log) + file(STATE, 1, state_header() + block_record(
+        0, point(end_of + 3, end_of, len(second)), point(0, 0, 0), empty=1)),
+    "excess": file(LOG, 0, one + one) + file(LOG, 2, second) + file(STATE, 1, state_header() + block_record(
+        0, point(2, 2, 0), point(0, 0, 0), empty=1)),
+    "gone": file(STATE, 1, state_header() + block_record(0, point(end_of, 0, len(log)), point(0, 0, 0), empty=1)),
 }
 for number, (name, content) in enumerate(sorted(folders.items())):
     seed("block", name, bytes([0x41 | number % 3 << 1 | (number & 1) << 3]) + content)
@@ -331,7 +363,7 @@ def long_text(value):
 
 
 (PUSH, PULL, INFO, INFO_GET, PUSH_BATCH, PULL_BATCH, LIST_OFFSET, CREATE_TOPIC, CREATE_PART, PRO_GET, SUB, CON_START,
- NEW_LEADER, LIST, DESCRIBE, DELETE_TOPIC, DELETE_PART, SET_STATE) = range(18)
+ NEW_LEADER, LIST, DESCRIBE, DELETE_TOPIC, DELETE_PART, SET_STATE, SET_CONFIG) = range(19)
 WAIT = 0x80
 
 
@@ -363,9 +395,11 @@ calls = {
     "pull_far": call(PULL_BATCH, text(b"t"), text(b"0"), number((1 << 63) - 1), number(1 << 31), number(-5), number(1 << 31)) + call(
         PULL, text(b"c"), text(b"t"), text(b"0"), number((1 << 63) - 1), b"\x80\x80"),
     "offsets": b"".join(call(LIST_OFFSET, text(b"t"), text(b"0"), number(n)) for n in (-1, -2, 0, 1 << 40, -3)),
-    "consumer": call(INFO, text(b"host:1"), text(b"c")) + call(SUB, text(b"c"), text(b"t"), text(b"0"), b"\x01") + call(
-        CON_START, text(b"c"), text(b"t"), text(b"0"), b"\x01", number(0)) + call(
-            INFO_GET, text(b"c"), text(b"t"), text(b"0"), number(0), b"\x01") + call(SUB, text(b"c"), text(b"t"), text(b""), b"\x03"),
+    "consumer": call(INFO, text(b"host:1"), text(b"c")) + call(SUB, text(b"c"), text(b"t"), text(b"0"), b"\x04") + call(
+        CON_START, text(b"c"), text(b"t"), text(b"0"), b"\x04", number(0)) + call(
+            INFO_GET, text(b"c"), text(b"t"), text(b"0"), number(0), b"\x04") + call(SUB, text(b"c"), text(b"t"), text(b""), b"\x03"),
+    "config": call(SET_CONFIG, text(b"t"), text(b'{"retention_ms":1,"retention_bytes":null}')) + call(DESCRIBE, text(b"t")) + call(
+        SET_CONFIG, text(b"t"), text(b'{"retention_ms":"x"}')) + call(SET_CONFIG, text(b"v"), text(b"{}")),
     "topics": call(CREATE_TOPIC, text(b"u"), number(2), b"\x01", b"\xff", text(b'{"retention_ms":1000,"segment_bytes":1048576}')) + call(
         LIST, text(b"")) + call(DESCRIBE, text(b"u")) + call(DELETE_PART, text(b"u"), text(b"1")) + call(
             DELETE_TOPIC, text(b"u")) + call(DELETE_TOPIC, text(b"u")) + call(LIST, text(b"t")),
