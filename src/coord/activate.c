@@ -12,6 +12,7 @@
 
 enum activate_stage {
     ACTIVATE_LOOK,  /* /Cluster */
+    ACTIVATE_NEW,   /* a tree of its own: all nodes are made, and the role taken, in one transaction */
     ACTIVATE_ROOT,  /* a part of the root's path is made */
     ACTIVATE_FOUND, /* the fixed nodes are made */
     ACTIVATE_READ,  /* the epoch, and who is named now */
@@ -29,6 +30,7 @@ struct activation {
     enum activate_stage stage;
     size_t root_len; /* how much of the root's path was made */
     bool founded;    /* /Cluster was seen or made */
+    bool tried_all;  /* ACTIVATE_NEW */
     unsigned reads_under_way, attempts;
     bool coordinator_there;
     int64_t epoch, epoch_version;
@@ -68,6 +70,45 @@ static void activation_drop(struct task *task, int error)
 
 /* ---- the fixed nodes ---- */
 
+static void create_fixed(struct coord *coord, struct txn *txn, struct uuid cluster_id, int64_t epoch)
+{
+    struct strbuf value = {0};
+    codec_write_cluster(&value, cluster_id);
+    txn_create(txn, coord_path(coord, "/Cluster"), &value);
+    value = (struct strbuf){0};
+    codec_write_epoch(&value, epoch);
+    txn_create(txn, coord_path(coord, "/CoordinatorEpoch"), &value);
+    value = (struct strbuf){0};
+    txn_create(txn, coord_path(coord, "/Brokers"), &value);
+    txn_create(txn, coord_path(coord, "/Topics"), &value);
+}
+
+static void create_coordinator(struct coord *coord, struct txn *txn, int64_t epoch)
+{
+    struct strbuf value = {0};
+    codec_write_coordinator(&value, coord->name, coord->address, epoch);
+    txn_create_ephemeral(txn, coord_path(coord, "/Coordinator"), &value);
+}
+
+/* Everything at once, which works where nothing is there at all. */
+static void activation_found_all(struct activation *activation)
+{
+    struct coord *coord = activation->task.coord;
+    struct txn txn = {0};
+    struct strbuf value = {0};
+    size_t len = strlen(coord->root);
+    for (size_t at = 1; at <= len; at++)
+        if (coord->root[at] == '/' || at == len)
+            txn_create(&txn, mem_strndup(coord->root, at), &value);
+    coord->registry.cluster_id = coord_new_id(coord);
+    create_fixed(coord, &txn, coord->registry.cluster_id, 1);
+    create_coordinator(coord, &txn, 1);
+    activation->epoch = 0;
+    activation->epoch_version = -1; /* a new node's is 0 */
+    activation->stage = ACTIVATE_NEW;
+    task_transact_tolerant(&activation->task, &txn);
+}
+
 /* Makes the next part of the root's path, or, when all are there, the nodes below it. */
 static void activation_found(struct activation *activation)
 {
@@ -81,14 +122,7 @@ static void activation_found(struct activation *activation)
         txn_create(&txn, mem_strndup(coord->root, activation->root_len), &value);
         activation->stage = ACTIVATE_ROOT;
     } else {
-        codec_write_cluster(&value, coord_new_id(coord));
-        txn_create(&txn, coord_path(coord, "/Cluster"), &value);
-        value = (struct strbuf){0};
-        codec_write_epoch(&value, 0);
-        txn_create(&txn, coord_path(coord, "/CoordinatorEpoch"), &value);
-        value = (struct strbuf){0};
-        txn_create(&txn, coord_path(coord, "/Brokers"), &value);
-        txn_create(&txn, coord_path(coord, "/Topics"), &value);
+        create_fixed(coord, &txn, coord_new_id(coord), 0);
         activation->stage = ACTIVATE_FOUND;
     }
     task_transact_tolerant(&activation->task, &txn);
@@ -168,9 +202,7 @@ static void activation_claim(struct activation *activation)
     txn_set(&txn, mem_strdup(coord->epoch_path), &value, activation->epoch_version);
     if (activation->coordinator_there)
         txn_delete(&txn, coord_path(coord, "/Coordinator"), META_ANY_VERSION);
-    value = (struct strbuf){0};
-    codec_write_coordinator(&value, coord->name, coord->address, activation->epoch + 1);
-    txn_create_ephemeral(&txn, coord_path(coord, "/Coordinator"), &value);
+    create_coordinator(coord, &txn, activation->epoch + 1);
     activation->stage = ACTIVATE_CLAIM;
     task_transact_tolerant(&activation->task, &txn);
 }
@@ -225,8 +257,19 @@ static void activation_step(struct task *task, int error)
             break;
         if (activation->founded)
             activation_read(activation);
+        else if (!activation->tried_all)
+            activation_found_all(activation);
         else
             activation_found(activation);
+        return;
+    case ACTIVATE_NEW:
+        activation->tried_all = true;
+        if (error && !moved)
+            break;
+        if (error)
+            activation_found(activation);
+        else
+            activation_claimed(activation);
         return;
     case ACTIVATE_ROOT:
         if (error && error != CLYMQ_EEXIST)

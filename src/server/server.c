@@ -212,7 +212,8 @@ static int open_folder(struct server *server, struct strbuf *error)
     strbuf_free(&why);
     if (result)
         return result;
-    result = io_fs_make_path(server->fs, "meta");
+    result = io_fs_make_dir(server->fs, "meta"); /* synced with the broker's id */
+    result = result == CLYMQ_EEXIST ? 0 : result;
     if (result)
         strbuf_printf(error, "cannot make the folder %s/meta: %s", dir, error_sentence(result));
     snprintf(server->meta_path, sizeof(server->meta_path), "%s/" META_FILE, dir);
@@ -254,6 +255,8 @@ static int choose_broker_id(struct server *server, struct strbuf *error)
         strbuf_printf(&line, "%s\n", kept);
         result = line.failed ? CLYMQ_ENOMEM : io_fs_replace_file(server->fs, path, line.data, line.len);
         strbuf_free(&line);
+    } else if (!result) {
+        result = io_fs_sync_dir(server->fs, "");
     }
     if (result)
         strbuf_printf(error, "%s/%s: %s", server->options->data_dir, path, error_sentence(result));

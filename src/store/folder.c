@@ -121,6 +121,18 @@ static bool may_precede_format(struct io_fs *fs, const char *name)
     return (strcmp(name, "data") == 0 || strcmp(name, "state") == 0) && dir_is_empty(fs, name);
 }
 
+/* Not synced. */
+static int make_dirs(struct io_fs *fs)
+{
+    static const char *const paths[] = {"data", "state"};
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        int error = io_fs_make_dir(fs, paths[i]);
+        if (error && error != CLYMQ_EEXIST)
+            return error;
+    }
+    return 0;
+}
+
 static int make_new(struct io_fs *fs, const uint8_t random[16], struct strbuf *error)
 {
     char **names;
@@ -146,10 +158,8 @@ static int make_new(struct io_fs *fs, const uint8_t random[16], struct strbuf *e
     char hex[33], text[96];
     uuid_format(id, hex);
     int len = snprintf(text, sizeof(text), "%s%s\"}\n", disk_prefix, hex);
-    code = io_fs_make_path(fs, "data");
-    if (!code)
-        code = io_fs_make_path(fs, "state");
-    if (!code)
+    code = make_dirs(fs);
+    if (!code) /* syncs the root, and so the two */
         code = io_fs_replace_file(fs, "disk.json", text, (size_t)len);
     if (!code) { /* last: it says that the rest is there */
         len = snprintf(text, sizeof(text), "%s%d\n", format_prefix, FOLDER_VERSION);
@@ -196,7 +206,8 @@ static void remove_deleted_blocks(struct store_folder *folder)
 static int open_content(struct store_folder *folder, const uint8_t random[16], struct strbuf *error)
 {
     int code = store_folder_check_format(folder->fs, error);
-    if (code == CLYMQ_ENOENT) {
+    bool made = code == CLYMQ_ENOENT;
+    if (made) {
         code = make_new(folder->fs, random, error);
         if (code)
             return code;
@@ -207,10 +218,11 @@ static int open_content(struct store_folder *folder, const uint8_t random[16], s
     if (code)
         return code;
     store_reserve_release(folder->fs);
-    /* A folder may have been lost from a restored backup, where it was empty. */
-    code = io_fs_make_path(folder->fs, "data");
-    if (!code)
-        code = io_fs_make_path(folder->fs, "state");
+    /* A folder may have been lost from a restored backup, where it was empty; it may have been made by a
+     * start that was killed before it could sync. */
+    code = made ? 0 : make_dirs(folder->fs);
+    if (!code && !made)
+        code = io_fs_sync_dir(folder->fs, "");
     if (!code)
         code = state_table_load(folder->fs, true, &folder->table);
     if (code == CLYMQ_EFORMAT)

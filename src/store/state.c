@@ -528,6 +528,7 @@ int state_table_load(struct io_fs *fs, bool fold, struct state_table *ret_table)
     if (error)
         return error;
     struct state_table table = {.entries = map_new()};
+    bool nothing = false; /* the first start: there is nothing to fold */
     struct loaded_file *files = mem_calloc(count + 1, sizeof(*files));
     if (!table.entries || !files) {
         error = CLYMQ_ENOMEM;
@@ -551,8 +552,9 @@ int state_table_load(struct io_fs *fs, bool fold, struct state_table *ret_table)
             files[kept++] = file;
         }
         error = merge_files(&table, names, files, kept);
+        nothing = kept == 0;
     }
-    if (!error && fold) {
+    if (!error && fold && !nothing) {
         error = write_base(fs, &table);
         if (!error)
             remove_folded(fs, names, count);

@@ -213,6 +213,26 @@ static void fill(struct meta *meta, int count)
     }
 }
 
+/* What a start that was killed left beside the file, and the log of a file that is gone. */
+static void test_leftovers(void **state)
+{
+    char path[128];
+    struct meta *meta = open_meta();
+    fill(meta, 3);
+    meta_close(meta);
+    assert_int_equal(unlink(driver.path), 0);
+    snprintf(path, sizeof(path), "%s.new", driver.path);
+    int fd = open(path, O_WRONLY | O_CREAT, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, "SQLite format 3", 15), 15);
+    close(fd);
+    meta = open_meta();
+    fill(meta, 1); /* nothing is there */
+    meta_close(meta);
+    assert_int_equal(access(path, F_OK), -1);
+    meta_close(open_meta());
+}
+
 static void test_damaged_rows(void **state)
 {
     struct meta *meta = open_meta();
@@ -521,8 +541,9 @@ int main(int argc, char **argv)
     int failures = contract_run(&driver.driver);
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_one_process), T(test_formats),      T(test_damaged_rows),       T(test_damaged_bytes),
-        T(test_kill),        T(test_failing_disk), T(test_failing_checkpoint), T(test_group_commit),
+        T(test_one_process),   T(test_formats), T(test_leftovers),    T(test_damaged_rows),
+        T(test_damaged_bytes), T(test_kill),    T(test_failing_disk), T(test_failing_checkpoint),
+        T(test_group_commit),
     };
     return failures + cmocka_run_group_tests(tests, NULL, NULL);
 }
