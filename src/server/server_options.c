@@ -82,7 +82,7 @@ const struct option server_option_table[] = {
      .fallback = "1024", .min = 1, .max = 1000000, .section = "Limits",
      .help = "Unanswered calls of a connection; it is not read further beyond."},
     {.name = "max_inflight_bytes", .type = OPTION_SIZE, .offset = AT(max_inflight_bytes),
-     .fallback = "256M", .min = MB, .max = 1024 * GB, .section = "Limits",
+     .fallback = "64M", .min = MB, .max = 1024 * GB, .section = "Limits",
      .help = "Memory per port for requests and answers under way; connections are read slower beyond."},
     {.name = "max_connection_inflight_bytes", .type = OPTION_SIZE,
      .offset = AT(max_connection_inflight_bytes), .fallback = "32M", .min = 64 * 1024, .max = 1024 * GB,
