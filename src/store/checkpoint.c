@@ -1,5 +1,7 @@
-/* Checkpoints: choosing blocks, capturing the owner's state, writing snapshots one after the other on a disk
- * worker, so that a long row of them never keeps the syncs of the group commit waiting. */
+/* Checkpoints: choosing blocks, capturing the owner's state, writing snapshots on a few disk workers
+ * ("lanes") at a time, so that a long row of them never keeps the syncs of the group commit waiting. A lane
+ * takes its whole share of what is queued as one piece of work: job by job each would stand behind all syncs
+ * of a pass, and with many partitions checkpoints would fall behind the pushes. */
 #include "store/checkpoint.h"
 
 #include <assert.h>
@@ -14,7 +16,7 @@ static void run_next(struct store *store);
 
 bool checkpoint_idle(const struct store *store)
 {
-    return !store->checkpoint_running && list_empty(&store->checkpoint_queue);
+    return store->lanes_running == 0 && list_empty(&store->checkpoint_queue);
 }
 
 void checkpoint_select(struct store *store)
@@ -133,10 +135,8 @@ static void on_state_synced(struct state_waiter *waiter, int error)
     finish(CONTAINER_OF(waiter, struct checkpoint_job, waiter), error);
 }
 
-/* On a disk worker. */
-static void run(struct io_work *work)
+static void write_files(struct checkpoint_job *job)
 {
-    struct checkpoint_job *job = CONTAINER_OF(work, struct checkpoint_job, work);
     struct io_fs *fs = job->store->fs;
     for (int i = 0; i < 2 && !job->error; i++) {
         if (job->indexes[i])
@@ -152,6 +152,14 @@ static void run(struct io_work *work)
     }
 }
 
+/* On a disk worker. */
+static void run_lane(struct io_work *work)
+{
+    struct checkpoint_lane *lane = work->ctx;
+    LIST_FOR_EACH(item, &lane->jobs)
+        write_files(CONTAINER_OF(item, struct checkpoint_job, link));
+}
+
 static void note_snapshot(struct block *block, const struct checkpoint_job *job)
 {
     if (job->with_file) {
@@ -160,66 +168,104 @@ static void note_snapshot(struct block *block, const struct checkpoint_job *job)
     }
 }
 
-static void done(struct io_work *work)
+/* What its files say is told to the block, and put among the pending records of the state file. */
+static void settle(struct checkpoint_job *job)
 {
-    struct checkpoint_job *job = CONTAINER_OF(work, struct checkpoint_job, work);
     struct store *store = job->store;
     struct block *block = job->block;
-    assert(store->checkpoint_running == job);
-    store->checkpoint_running = NULL;
-    int error = job->error;
-    if (error) {
-        log_limited(LOG_WARN, "checkpoint of %s not written: %s", job->dir, error_sentence(error));
+    if (job->error) {
+        log_limited(LOG_WARN, "checkpoint of %s not written: %s", job->dir, error_sentence(job->error));
         store->checkpoint_at = store->backlog_bytes + (uint64_t)store->config.checkpoint_bytes / 4;
-    } else if (block && !block->error) {
-        note_snapshot(block, job);
-        if (log_point_compare(&job->point, &block->checkpoint) >=
-            0) { /* retention may have moved it beyond */
-            block->checkpoint = job->point;
-            block->checkpoint_index = job->index;
-            block->empty_snapshot = job->empty;
-        }
-        assert(block->backlog >= job->backlog && store->backlog_bytes >= job->backlog);
-        block->backlog -= job->backlog;
-        store->backlog_bytes -= job->backlog;
-        list_remove(&block->backlog_link);
-        if (block->backlog > 0)
-            list_push_back(&store->backlog, &block->backlog_link);
-        store->checkpoint_at = (uint64_t)store->config.checkpoint_bytes;
-        block->state_full = true;
-        commit_put_state(store, block);
-        error = commit_write_state(store);
-        if (!error)
-            block_drop_segments(block); /* without memory the next trim does it */
+        return;
     }
-    if (job->seal && !error) {
-        job->waiter.done = on_state_synced;
-        commit_sync_state(store, &job->waiter);
-    } else {
-        if (list_empty(&store->checkpoint_queue))
-            commit_sync_state(store, NULL);
+    if (!block || block->error)
+        return;
+    note_snapshot(block, job);
+    if (log_point_compare(&job->point, &block->checkpoint) >= 0) { /* retention may have moved it beyond */
+        block->checkpoint = job->point;
+        block->checkpoint_index = job->index;
+        block->empty_snapshot = job->empty;
+    }
+    assert(block->backlog >= job->backlog && store->backlog_bytes >= job->backlog);
+    block->backlog -= job->backlog;
+    store->backlog_bytes -= job->backlog;
+    list_remove(&block->backlog_link);
+    if (block->backlog > 0)
+        list_push_back(&store->backlog, &block->backlog_link);
+    store->checkpoint_at = (uint64_t)store->config.checkpoint_bytes;
+    block->state_full = true;
+    commit_put_state(store, block);
+}
+
+/* After the state file was written. */
+static void conclude(struct checkpoint_job *job, int state_error)
+{
+    struct block *block = job->block;
+    int error = job->error ? job->error : state_error;
+    if (!error && block && !block->error)
+        block_drop_segments(block); /* without memory the next trim does it */
+    if (!job->seal || error) {
         finish(job, error);
+        return;
     }
+    job->waiter.done = on_state_synced;
+    commit_sync_state(job->store, &job->waiter);
+}
+
+static void lane_done(struct io_work *work)
+{
+    struct checkpoint_lane *lane = work->ctx;
+    struct store *store = lane->store;
+    LIST_FOR_EACH(item, &lane->jobs)
+        settle(CONTAINER_OF(item, struct checkpoint_job, link));
+    int error = commit_write_state(store);
+    struct list *item;
+    while ((item = list_pop_front(&lane->jobs)) != NULL)
+        conclude(CONTAINER_OF(item, struct checkpoint_job, link), error);
+    assert(store->lanes_running > 0);
+    store->lanes_running--;
     run_next(store);
-    if (checkpoint_idle(store) && store->backlog_bytes >= store->checkpoint_at)
+    if (!checkpoint_idle(store))
+        return;
+    commit_sync_state(store, NULL);
+    if (store->backlog_bytes >= store->checkpoint_at)
         commit_force(store);
+    store_stop_step(store);
 }
 
 static void run_next(struct store *store)
 {
-    if (store->checkpoint_running || list_empty(&store->checkpoint_queue))
+    if (store->lanes_running > 0)
         return;
-    struct list *item = list_pop_front(&store->checkpoint_queue);
-    struct checkpoint_job *job = CONTAINER_OF(item, struct checkpoint_job, link);
-    store->checkpoint_running = job;
-    job->work = (struct io_work){.run = run, .done = done};
-    io_loop_work(store->loop, &job->work);
+    struct list *item;
+    for (unsigned i = 0; (item = list_pop_front(&store->checkpoint_queue)) != NULL; i++)
+        list_push_back(&store->lanes[i % CHECKPOINT_LANES].jobs, item);
+    for (unsigned i = 0; i < CHECKPOINT_LANES; i++) {
+        struct checkpoint_lane *lane = &store->lanes[i];
+        if (list_empty(&lane->jobs))
+            continue;
+        lane->store = store;
+        lane->work = (struct io_work){.run = run_lane, .done = lane_done, .ctx = lane};
+        store->lanes_running++;
+        io_loop_work(store->loop, &lane->work);
+    }
+}
+
+void checkpoint_init(struct store *store)
+{
+    for (unsigned i = 0; i < CHECKPOINT_LANES; i++)
+        list_init(&store->lanes[i].jobs);
 }
 
 void checkpoint_submit(struct checkpoint_job *job)
 {
     list_push_back(&job->store->checkpoint_queue, &job->link);
-    run_next(job->store);
+    shard_at_tail(job->store->shard, &job->store->tail);
+}
+
+void checkpoint_tail(struct store *store)
+{
+    run_next(store);
 }
 
 void checkpoint_detach(struct store *store, struct block *block)
@@ -229,11 +275,16 @@ void checkpoint_detach(struct store *store, struct block *block)
     block->checkpointing = NULL;
 }
 
+static void free_all(struct list *jobs)
+{
+    while (!list_empty(jobs))
+        free_job(CONTAINER_OF(jobs->next, struct checkpoint_job, link));
+}
+
 void checkpoint_abandon(struct store *store)
 {
-    if (store->checkpoint_running)
-        free_job(store->checkpoint_running);
-    store->checkpoint_running = NULL;
-    while (!list_empty(&store->checkpoint_queue))
-        free_job(CONTAINER_OF(store->checkpoint_queue.next, struct checkpoint_job, link));
+    for (unsigned i = 0; i < CHECKPOINT_LANES; i++)
+        free_all(&store->lanes[i].jobs);
+    store->lanes_running = 0;
+    free_all(&store->checkpoint_queue);
 }

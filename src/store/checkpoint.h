@@ -9,7 +9,7 @@
 #include "store/store_impl.h"
 
 struct checkpoint_job {
-    struct list link; /* store->checkpoint_queue */
+    struct list link; /* store->checkpoint_queue, then a lane's jobs */
     struct store *store;
     struct block *block; /* NULL: closed meanwhile */
     struct log_point point;
@@ -22,7 +22,6 @@ struct checkpoint_job {
     int64_t replaced;               /* snapshot to remove afterwards; -1 = none */
     struct segment_ref *indexes[2]; /* to be synced, for a seal */
     char dir[BLOCK_DIR_MAX];
-    struct io_work work;
     struct state_waiter waiter;
     int error;
 };
@@ -31,8 +30,11 @@ struct checkpoint_job {
 void checkpoint_select(struct store *store);
 /* At the beginning of a pass that syncs the block up to its end. CLYMQ_ENOMEM. */
 int checkpoint_capture(struct block *block, struct checkpoint_job **ret_job);
-/* After the pass: writes it in its turn. */
+/* After the pass: it is written with what else is submitted in this round. */
 void checkpoint_submit(struct checkpoint_job *job);
+/* At the end of a round: begins to write what is queued, unless some is being written. */
+void checkpoint_tail(struct store *store);
+void checkpoint_init(struct store *store);
 /* The pass failed. error is told to who waits for a seal. */
 void checkpoint_drop(struct checkpoint_job *job, int error);
 void checkpoint_detach(struct store *store, struct block *block);

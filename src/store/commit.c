@@ -533,6 +533,7 @@ void commit_tail(struct shard_tail *tail)
     struct store *store = tail->ctx;
     announce(store);
     creation_start(store);
+    checkpoint_tail(store);
     begin_when_due(store);
 }
 

@@ -91,6 +91,7 @@ int store_open(const struct store_config *config, struct store_folder *folder, s
     store->commit_timer = (struct io_timer){.fire = commit_timer, .ctx = store};
     store->space_timer = (struct io_timer){.fire = probe_space, .ctx = store};
     creation_init(store);
+    checkpoint_init(store);
     register_metrics(store, metrics);
     store->closed = map_new();
     store->open = map_new();

@@ -63,6 +63,15 @@ struct state_waiter {
     void (*done)(struct state_waiter *waiter, int error);
 };
 
+enum { CHECKPOINT_LANES = 4 };
+
+/* Checkpoints that one disk worker writes, one after the other. */
+struct checkpoint_lane {
+    struct store *store;
+    struct list jobs; /* struct checkpoint_job; the worker's until done */
+    struct io_work work;
+};
+
 struct store {
     struct store_config config;
     struct store_folder *folder;
@@ -91,7 +100,8 @@ struct store {
     uint64_t backlog_bytes;
     uint64_t checkpoint_at;       /* backlog_bytes at which the next one begins */
     struct list checkpoint_queue; /* struct checkpoint_job, captured and durable */
-    struct checkpoint_job *checkpoint_running;
+    struct checkpoint_lane lanes[CHECKPOINT_LANES];
+    unsigned lanes_running;
 
     struct list state_waiting; /* struct state_waiter, for the next sync of the state file */
     struct list state_syncing; /* for the one that runs */
