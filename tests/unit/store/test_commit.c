@@ -147,12 +147,46 @@ static void a_pass_lingers_until_it_is_wanted(void **state)
     rig_free(&rig);
 }
 
+/* What recovery reads after many blocks were appended to without a pause does not grow with what was
+ * appended. */
+static void checkpoints_keep_up_with_many_blocks(void **state)
+{
+    enum { MANY = 200, ROUNDS = 100, LEN = 1000 };
+    static struct block *blocks[MANY];
+    struct rig rig;
+    uint64_t read = 0;
+    rig_init(&rig, 3);
+    rig.config.checkpoint_bytes = 256 << 10;
+    assert_int_equal(rig_start(&rig), 0);
+    for (uint32_t i = 0; i < MANY; i++) {
+        struct block_key key = rig_key(i);
+        assert_int_equal(block_create(rig.store, &key, 0, NULL, &blocks[i]), 0);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        for (uint32_t i = 0; i < MANY; i++)
+            assert_int_equal(rig_append(blocks[i], 1, LEN, i), 0);
+        rig_settle(&rig);
+    }
+    rig_crash(&rig, false);
+    assert_int_equal(rig_start(&rig), 0);
+    for (uint32_t i = 0; i < MANY; i++) {
+        struct block_key key = rig_key(i);
+        struct block_recovery recovery;
+        assert_int_equal(block_open(rig.store, &key, NULL, &blocks[i], &recovery), 0);
+        read += recovery.bytes_read;
+    }
+    /* Two passes' worth, beside the bound; all of it is 20 MB. */
+    assert_in_range(read, 1, (256 << 10) + 2 * MANY * (LEN + 100));
+    rig_free(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(missing_descriptors_are_waited_out),
         cmocka_unit_test(a_stop_ends_without_descriptors),
         cmocka_unit_test(a_pass_lingers_until_it_is_wanted),
+        cmocka_unit_test(checkpoints_keep_up_with_many_blocks),
         cmocka_unit_test(a_file_that_cannot_be_opened_fails_its_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
