@@ -182,6 +182,7 @@ void net_part_free(struct net_part *part)
 {
     if (!part)
         return;
+    list_remove(&part->tail.link); /* armed still, where the process crashed */
     struct list *item;
     while ((item = list_pop_front(&part->spare_slots)))
         mem_free(net_slot_of(item));
