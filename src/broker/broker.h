@@ -10,6 +10,7 @@
 #include "broker/catalog.h"
 #include "broker/metrics.h"
 #include "broker/node.h"
+#include "broker/scrub.h"
 #include "coord/coord.h"
 
 enum { WAIT_BUCKETS = 256, PULL_BYTES_MAX = 16 << 20, PULL_BYTES_DEFAULT = 1 << 20 };
@@ -20,6 +21,7 @@ struct local_broker;
 struct broker_tuning {
     int64_t max_batch_bytes, push_wait_ms, pull_wait_max_ms, max_waiting_bytes, producer_expiry_ms;
     int64_t retention_ms, retention_bytes, retention_check_ms;
+    int64_t scrub_bytes_per_s, scrub_every_ms;
 };
 
 struct broker_shard {
@@ -47,6 +49,8 @@ struct broker_shard {
     bool drop_sent;
     struct uuid drop_topic;
     uint32_t drop_partition, drop_seq;
+
+    struct scrub scrub;
 
     /* node.c: the stages of start and stop */
     struct shard_message stage;

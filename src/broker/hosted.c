@@ -88,6 +88,7 @@ static void forget(struct broker_shard *bs, struct hosted *hosted)
 {
     if (bs->retention_at == &hosted->link)
         bs->retention_at = hosted->link.next;
+    scrub_forget(bs, hosted);
     list_remove(&hosted->link);
     hosted->route->hosted = NULL;
     mem_free(hosted->seqs);

@@ -64,6 +64,9 @@ int broker_metrics_init(struct broker_metrics *metrics, struct metrics *registry
     ADD(disk_full, METRIC_GAUGE, "clymq_disk_full", "1 while pushes wait for disk space");
     ADD(recovered_bytes, METRIC_COUNTER, "clymq_recovered_bytes_total",
         "Bytes of logs that the start had to read");
+    ADD(scrub_bytes, METRIC_COUNTER, "clymq_scrub_bytes_total", "Bytes of logs that the scrub found good");
+    ADD(scrub_damaged, METRIC_COUNTER, "clymq_scrub_damaged_total",
+        "Places in logs that the scrub found damaged, each counted in every pass");
 #undef ADD
     return error ? error : add_latencies(metrics);
 }

@@ -14,6 +14,7 @@ struct broker_metrics {
     struct metric *pushes, *push_messages, *push_bytes;
     struct metric *pulls, *pull_messages, *pull_bytes;
     struct metric *partitions, *failed_partitions, *log_bytes, *disk_full, *recovered_bytes;
+    struct metric *scrub_bytes, *scrub_damaged;
     struct metric *latency_us[RPC_METHOD_COUNT]; /* broker and coordinator methods */
     struct metric *push_latency_us[3];           /* ack -1, 0, 1 */
     struct metric *errors[ERROR_NUMBERS];        /* made when first seen */

@@ -72,6 +72,7 @@ static int init_shard(struct broker_node *node, struct broker_shard *bs, unsigne
     bs->shard = shards_get(node->shards, id);
     bs->tuning = node_config_tuning(&node->config);
     list_init(&bs->hosted);
+    scrub_init(&bs->scrub, bs);
     list_init(&bs->tidy);
     list_init(&bs->requests);
     for (unsigned i = 0; i < WAIT_BUCKETS; i++)
@@ -145,6 +146,8 @@ static void make_ready(struct broker_shard *bs)
 {
     int error = housekeeping_start(bs);
 
+    if (!error)
+        scrub_set(bs, bs->tuning.scrub_bytes_per_s, bs->tuning.scrub_every_ms);
     if (!error)
         broker_run_parked(bs);
     stage_done(bs, error);

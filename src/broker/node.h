@@ -41,6 +41,8 @@ struct broker_node_config {
     int64_t retention_ms;       /* of topics that do not say; -1 = for ever (default) */
     int64_t retention_bytes;    /* per partition, of topics that do not say; -1 = no limit (default) */
     int64_t retention_check_ms; /* 60,000 */
+    int64_t scrub_bytes_per_s;  /* per shard: what is stored is read and checked; 0 = off (default) */
+    int64_t scrub_every_ms;     /* from one pass's beginning to the next one's, at least; 1 d */
     /* The metadata, opened on shard 0 at start and closed (or, in a simulated crash, expired) by stop or
      * free. error gets a sentence that says what to do. */
     int (*open_meta)(void *ctx, struct shard *shard, struct strbuf *error, struct meta **ret_meta);

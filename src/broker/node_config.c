@@ -16,6 +16,7 @@ void broker_node_config_defaults(struct broker_node_config *config)
         .retention_ms = -1,
         .retention_bytes = -1,
         .retention_check_ms = 60000,
+        .scrub_every_ms = 24LL * 3600 * 1000,
     };
     net_limits_defaults(&config->limits);
     store_config_defaults(&config->store);
@@ -73,6 +74,8 @@ struct broker_tuning node_config_tuning(const struct broker_node_config *config)
         .retention_ms = config->retention_ms,
         .retention_bytes = config->retention_bytes,
         .retention_check_ms = config->retention_check_ms,
+        .scrub_bytes_per_s = config->scrub_bytes_per_s,
+        .scrub_every_ms = config->scrub_every_ms,
     };
 }
 
@@ -108,6 +111,8 @@ static void run_reload(struct shard *shard, struct shard_message *message)
         list_push_back(&node->reloads, &reload->link);
     bs->tuning = reload->tuning;
     hosted_retune(bs);
+    if (bs->ready)
+        scrub_set(bs, bs->tuning.scrub_bytes_per_s, bs->tuning.scrub_every_ms);
     reload->message.run = ++reload->next < node->shard_count ? run_reload : run_reload_end;
     shard_send(node->shard[reload->next < node->shard_count ? reload->next : 0].shard, &reload->message);
 }

@@ -59,13 +59,18 @@ static void on_store_stopped(void *ctx, int error)
         stage_done(bs, error);
 }
 
-static void sync_shard(struct broker_shard *bs)
+static void sync_store(struct broker_shard *bs)
 {
-    housekeeping_stop(bs);
     if (bs->store)
         store_stop(bs->store, on_store_stopped, bs);
     else
         stage_done(bs, 0);
+}
+
+static void sync_shard(struct broker_shard *bs)
+{
+    housekeeping_stop(bs);
+    scrub_stop(bs, sync_store);
 }
 
 /* ---- metadata ---- */
@@ -158,6 +163,8 @@ void broker_node_stop(struct broker_node *node, int64_t grace_ms, broker_node_do
 static void close_dead_shard(struct broker_shard *bs)
 {
     io_timer_stop(bs->shard->loop, &bs->housekeeping);
+    io_timer_stop(bs->shard->loop, &bs->scrub.timer);
+    scrub_free(&bs->scrub);
     hosted_close_all(bs);
     if (bs->store)
         store_close(bs->store);

@@ -428,6 +428,29 @@ int partition_apply_retention(struct partition *partition, int64_t now_ms, size_
     return first_error;
 }
 
+int partition_verify_find(struct partition *partition, struct block_verify *verify, size_t max_bytes,
+                          struct block_range *ret_range, int64_t *ret_damaged_offset)
+{
+    int error = CLYMQ_ENOENT;
+    for (uint32_t i = 0; i < partition->chain_count && error == CLYMQ_ENOENT; i++)
+        error =
+            block_verify_find(partition->chain[i].block, verify, max_bytes, ret_range, ret_damaged_offset);
+    return error;
+}
+
+void partition_verify_skip(const struct partition *partition, struct block_verify *verify,
+                           int64_t *ret_damaged_offset)
+{
+    for (uint32_t i = 0; i < partition->chain_count; i++) {
+        const struct block *block = partition->chain[i].block;
+        if (verify->offset < block_durable_end(block)) {
+            block_verify_skip(block, verify, ret_damaged_offset);
+            return;
+        }
+    }
+    *ret_damaged_offset = verify->offset; /* retention has dropped it since */
+}
+
 /* ---- questions ---- */
 
 void partition_set_config(struct partition *partition, const struct partition_config *config)

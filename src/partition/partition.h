@@ -159,6 +159,11 @@ void partition_seal(struct partition *partition, void (*done)(void *ctx, int err
  * blocks at the chain's head hold nothing that is kept: the coordinator may drop them, then
  * partition_adopt_chain removes them. */
 int partition_apply_retention(struct partition *partition, int64_t now_ms, size_t *ret_empty_blocks);
+/* The scrub of all that is committed: as block_verify_find and block_verify_skip, over the chain. */
+int partition_verify_find(struct partition *partition, struct block_verify *verify, size_t max_bytes,
+                          struct block_range *ret_range, int64_t *ret_damaged_offset);
+void partition_verify_skip(const struct partition *partition, struct block_verify *verify,
+                           int64_t *ret_damaged_offset);
 /* Removes all its files and frees it (after partition_close's work). */
 int partition_delete(struct partition *partition);
 

@@ -83,6 +83,8 @@ static void fill_reloadable(const struct server_options *options, struct broker_
     config->retention_ms = options->retention_ms;
     config->retention_bytes = options->retention_bytes;
     config->retention_check_ms = options->retention_check_ms;
+    config->scrub_bytes_per_s = options->scrub_bytes_per_s;
+    config->scrub_every_ms = options->scrub_every_ms;
 }
 
 /* Clients cannot connect to "all addresses": without a name of its own the host's name is told. */

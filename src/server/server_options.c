@@ -152,6 +152,13 @@ const struct option server_option_table[] = {
     {.name = "retention_check_ms", .type = OPTION_DURATION_MS, .offset = AT(retention_check_ms),
      .fallback = "1m", .min = 100, .max = DAY_MS, .reloadable = true, .section = "Storage",
      .help = "How often old messages are looked for."},
+    {.name = "scrub_bytes_per_s", .type = OPTION_SIZE, .offset = AT(scrub_bytes_per_s), .fallback = "2M",
+     .min = 0, .max = 64 * GB, .reloadable = true, .section = "Storage",
+     .help = "Per shard: how fast what is stored is read in the background and its checksums verified; 0 = "
+             "not at all."},
+    {.name = "scrub_every_ms", .type = OPTION_DURATION_MS, .offset = AT(scrub_every_ms), .fallback = "1d",
+     .min = 1000, .max = YEARS_MS, .reloadable = true, .section = "Storage",
+     .help = "The time from the beginning of one such reading to the beginning of the next one, at least."},
 
     {.name = "log_level", .type = OPTION_TEXT, .offset = AT(log_level), .fallback = "info",
      .reloadable = true, .section = "Log", .placeholder = "LEVEL",

@@ -22,6 +22,7 @@ struct server_options {
     int64_t max_inflight_bytes, max_connection_inflight_bytes, idle_ms, receive_ms, send_ms;
     int64_t push_wait_ms, pull_wait_max_ms, max_waiting_bytes, producer_expiry_ms;
     int64_t retention_ms, retention_bytes, retention_check_ms;
+    int64_t scrub_bytes_per_s, scrub_every_ms;
     int64_t shutdown_grace_ms;
 };
 

@@ -145,6 +145,13 @@ struct block_verify {
 };
 int block_verify_step(struct block *block, struct block_verify *verify, size_t max_bytes,
                       int64_t *ret_damaged_offset);
+/* The parts of a step, so that a disk worker can do the reading: what is to be read next (errors as above, of
+ * which CLYMQ_ECORRUPT has gone on already); reading and checking it, on any thread (CLYMQ_ECORRUPT, and
+ * other errors of reading); after CLYMQ_ECORRUPT, going on in the next segment. */
+int block_verify_find(struct block *block, struct block_verify *verify, size_t max_bytes,
+                      struct block_range *ret_range, int64_t *ret_damaged_offset);
+int block_verify_check(const struct block_range *range, struct block_verify *verify);
+void block_verify_skip(const struct block *block, struct block_verify *verify, int64_t *ret_damaged_offset);
 
 /* Retention: answers reads below new_start with CLYMQ_EOFFSET_RANGE from now on, and removes whole segments
  * below it once that is durable and a checkpoint lies behind them. new_start <= durable end (CLYMQ_EINVAL).

@@ -20,36 +20,47 @@ static size_t check_batches(struct bytes data, int64_t *offset)
     return at;
 }
 
-static int find_damage(struct block *block, struct block_verify *verify, int64_t *ret_damaged_offset)
+void block_verify_skip(const struct block *block, struct block_verify *verify, int64_t *ret_damaged_offset)
 {
     *ret_damaged_offset = verify->offset;
     uint32_t next = block_segment_at(block, verify->offset) + 1;
     verify->offset = next < block->segment_count ? block->segments[next]->base : block->durable.offset;
-    return CLYMQ_ECORRUPT;
 }
 
-int block_verify_step(struct block *block, struct block_verify *verify, size_t max_bytes,
-                      int64_t *ret_damaged_offset)
+int block_verify_find(struct block *block, struct block_verify *verify, size_t max_bytes,
+                      struct block_range *ret_range, int64_t *ret_damaged_offset)
 {
     if (verify->offset < block->start)
         verify->offset = block->start;
     if (verify->offset >= block->durable.offset)
         return CLYMQ_ENOENT;
-    struct block_range range;
-    int error = block_read(block, verify->offset, block->durable.offset, max_bytes, &range);
+    int error = block_read(block, verify->offset, block->durable.offset, max_bytes, ret_range);
     if (error == CLYMQ_ECORRUPT)
-        return find_damage(block, verify, ret_damaged_offset);
+        block_verify_skip(block, verify, ret_damaged_offset);
     if (error)
         return error;
-    if (range.len == 0) /* a gap up to the durable end */
-        return CLYMQ_ENOENT;
-    uint8_t *data MEM_CLEANUP = mem_alloc(range.len);
-    ssize_t got = data ? io_file_pread(range.file, data, range.len, range.position) : CLYMQ_ENOMEM;
-    size_t len = range.len;
-    block_range_release(&range);
+    return ret_range->len == 0 ? CLYMQ_ENOENT : 0; /* a gap up to the durable end */
+}
+
+int block_verify_check(const struct block_range *range, struct block_verify *verify)
+{
+    uint8_t *data MEM_CLEANUP = mem_alloc(range->len);
+    ssize_t got = data ? io_file_pread(range->file, data, range->len, range->position) : CLYMQ_ENOMEM;
     if (got < 0)
         return (int)got;
-    if (check_batches(bytes_of(data, (size_t)got), &verify->offset) < len)
-        return find_damage(block, verify, ret_damaged_offset);
-    return 0;
+    return check_batches(bytes_of(data, (size_t)got), &verify->offset) < range->len ? CLYMQ_ECORRUPT : 0;
+}
+
+int block_verify_step(struct block *block, struct block_verify *verify, size_t max_bytes,
+                      int64_t *ret_damaged_offset)
+{
+    struct block_range range;
+    int error = block_verify_find(block, verify, max_bytes, &range, ret_damaged_offset);
+    if (error)
+        return error;
+    error = block_verify_check(&range, verify);
+    block_range_release(&range);
+    if (error == CLYMQ_ECORRUPT)
+        block_verify_skip(block, verify, ret_damaged_offset);
+    return error;
 }

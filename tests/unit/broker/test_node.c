@@ -523,6 +523,67 @@ static void test_retention_drops_blocks(void **state)
     buf_unref(batch);
 }
 
+static void set_scrub(struct world *world, int64_t bytes_per_s)
+{
+    world->config.scrub_bytes_per_s = bytes_per_s;
+    world->config.scrub_every_ms = 10000;
+    assert_int_equal(broker_node_reload(world->node, &world->config), 0);
+}
+
+/* Everything is read again and again at its rate, partitions may come and go meanwhile, and what rots on the
+ * disk is found. */
+static void test_scrub(void **state)
+{
+    struct world *world = *state;
+    struct buf *batch = make_batch("a message of some length to be read ", 2000, BATCH_NONE, -1, -1);
+    struct rpc_delete_part_request gone = {.topic = text("t"), .partition = text("0")};
+    struct block_key *keys;
+    struct answer answer;
+    size_t count;
+    char path[128], topic[33];
+
+    make_topic(world, "t", 3);
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < 10; k++)
+            push_batch(world, "t", (const char *[]){"0", "1", "2"}[i], batch);
+    int64_t size = 0;
+    world_run_for(world, 2000);
+    size = world_metric_sum(world, "clymq_log_bytes");
+    assert_int_equal(world_metric_sum(world, "clymq_scrub_bytes_total"), 0); /* off */
+    set_scrub(world, 1 << 20);
+    world_run_for(world, 9000);
+    assert_int_equal(world_metric_sum(world, "clymq_scrub_bytes_total"), size);
+    world_run_for(world, 10000);
+    assert_int_equal(world_metric_sum(world, "clymq_scrub_bytes_total"), 2 * size);
+    assert_int_equal(world_metric_sum(world, "clymq_scrub_damaged_total"), 0);
+    /* Slow now, so that one that goes is being read. */
+    set_scrub(world, 100000);
+    world_run_for(world, 1500);
+    call(world, world->coordinator, RPC_METHOD_DELETE_PART, &gone, &answer);
+    assert_int_equal(answer.r.delete_part.error, 0);
+    answer_free(&answer);
+    world_run_for(world, 10000);
+    assert_int_equal(block_list(sim_process_fs(world->server), &keys, &count), 0);
+    assert_int_equal(count, 2);
+    uuid_format(keys[0].topic, topic);
+    snprintf(path, sizeof(path), "data/%s/%u/0/00000000000000000000.log", topic, keys[0].partition);
+    mem_free(keys);
+    assert_int_equal(sim_process_flip_bits(world->server, path, batch->len * 5 + 200, 100, 3), 0);
+    set_scrub(world, 1 << 20);
+    world_run_for(world, 60000);
+    assert_in_range(world_metric_sum(world, "clymq_scrub_damaged_total"), 1, 7); /* once a pass */
+    assert_true(strstr(world->log.data, "the scrub found damage at offset 10000"));
+    set_scrub(world, 0);
+    int64_t before = world_metric_sum(world, "clymq_scrub_bytes_total");
+    world_run_for(world, 60000);
+    assert_true(world_metric_sum(world, "clymq_scrub_bytes_total") - before <= 256 << 10);
+    /* A stop while it reads. */
+    set_scrub(world, 1 << 30);
+    world_run_for(world, 1);
+    world_stop(world);
+    buf_unref(batch);
+}
+
 /* The n-th allocation fails, for many n: the node either starts or says that memory ran out; it never leaks
  * or crashes. */
 static void test_out_of_memory_at_start(void **state)
@@ -581,6 +642,7 @@ int main(void)
         TEST_SHARDS(test_a_port_in_use),
         TEST_SHARDS(test_retention_and_reload),
         TEST_SHARDS(test_retention_drops_blocks),
+        TEST_SHARDS(test_scrub),
         TEST_SHARDS(test_out_of_memory_at_start),
     };
 
