@@ -10,6 +10,7 @@
 #include "broker/catalog.h"
 #include "broker/metrics.h"
 #include "broker/node.h"
+#include "broker/pull_turns.h"
 #include "broker/scrub.h"
 #include "coord/coord.h"
 
@@ -36,6 +37,7 @@ struct broker_shard {
     struct list requests;            /* struct request that came in here, until freed */
     struct list waits[WAIT_BUCKETS]; /* struct pull_batch_request that may wait, by connection */
     struct answer_gate answer_gate;
+    struct pull_turns pull_turns;          /* of pulls whose partitions live here */
     struct net_call *parked, *parked_last; /* before ready, chained by their ctx */
     uint64_t pushes_ahead_bytes;           /* held by pushes of level 0 that were answered on receipt */
     bool ready, draining;

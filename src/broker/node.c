@@ -79,6 +79,7 @@ static int init_shard(struct broker_node *node, struct broker_shard *bs, unsigne
         list_init(&bs->waits[i]);
     answer_gate_init(&bs->answer_gate, bs->shard,
                      node->config.limits.max_inflight_bytes / 2 / shards_count(node->shards));
+    pull_turns_init(&bs->pull_turns, bs->shard);
     int error = catalog_init(&bs->catalog);
     return error ? error : broker_metrics_init(&bs->metrics, node->registry, id);
 }

@@ -28,7 +28,8 @@ enum {
 struct pull_request {
     struct request base;
     struct answer_ticket ticket;
-    size_t msgs_max; /* of Msgs, but for a single longer message */
+    struct pull_turn turn; /* at the owner */
+    size_t msgs_max;       /* of Msgs, but for a single longer message */
     struct partition_pull pull;
     int64_t asked;       /* the client's offset */
     int64_t next;        /* the next offset to look for */
@@ -199,11 +200,29 @@ static void end(struct pull_request *pull, int error)
     request_return(&pull->base);
 }
 
+static void run_turn(struct pull_turn *turn)
+{
+    struct pull_request *pull = CONTAINER_OF(turn, struct pull_request, turn);
+    struct partition *partition;
+
+    if (broker_is_dead(pull->base.home->node))
+        return;
+    partition = request_partition(pull->base.owner, &pull->base);
+    if (partition)
+        partition_pull(partition, &pull->pull);
+}
+
+static void take_turn(struct pull_request *pull)
+{
+    if (pull_turns_take(&pull->base.owner->pull_turns, &pull->turn))
+        run_turn(&pull->turn);
+}
+
 static void read_on(struct pull_request *pull)
 {
     pull->pull.offset = pull->next;
     pull->pull.max_bytes = NEXT_READ;
-    partition_pull(pull->pull.partition, &pull->pull);
+    take_turn(pull);
 }
 
 static void on_pulled(struct partition_pull *done)
@@ -212,8 +231,10 @@ static void on_pulled(struct partition_pull *done)
     bool empty = done->range.len == 0;
     int error = done->error;
 
-    if (!error && !empty)
+    if (!error && !empty) {
+        pull_turns_spend(&pull->base.owner->pull_turns, done->range.len);
         error = add_range(pull, &done->range);
+    }
     if (done->range.ref)
         block_range_release(&done->range);
     if (broker_is_dead(pull->base.home->node))
@@ -238,13 +259,11 @@ static void on_pulled(struct partition_pull *done)
 static void work(struct broker_shard *owner, struct request *request)
 {
     struct pull_request *pull = CONTAINER_OF(request, struct pull_request, base);
-    struct partition *partition = request_partition(owner, request);
 
-    if (!partition)
-        return;
     pull->max_batch = (size_t)owner->tuning.max_batch_bytes;
+    pull->turn.run = run_turn;
     strbuf_append_text(&pull->msgs, "[");
-    partition_pull(partition, &pull->pull);
+    take_turn(pull);
 }
 
 static void run(struct answer_ticket *ticket)

@@ -12,6 +12,8 @@
 #include "base/error.h"
 #include "base/mem.h"
 
+enum { EVENTS_PER_ROUND = 128 };
+
 static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec now;
@@ -69,6 +71,13 @@ static void end_round(struct os_loop *loop)
     os_streams_apply(loop);
     os_timers_arm(loop);
     loop->now_known = false;
+    loop->events = 0;
+}
+
+void os_loop_event_told(struct os_loop *loop)
+{
+    if (++loop->events >= EVENTS_PER_ROUND)
+        end_round(loop);
 }
 
 static void on_prepare(uv_prepare_t *prepare)

@@ -40,6 +40,7 @@ struct os_loop {
     uint64_t timer_due_ns; /* what timer is set for; 0 = not set */
     uint64_t now_ns;
     bool now_known;
+    unsigned events;     /* told in this round */
     bool woken_here;     /* a wake from this thread */
     struct list changed; /* os_stream: watch set to be given to the kernel */
     struct list ready;   /* os_stream: broken, told again each round */
@@ -59,6 +60,9 @@ uint64_t os_loop_now_ns(struct io_loop *loop);
 /* Any thread: the loop looks soon at what other threads have left for it. Not uv_async_send, whose receiver
  * spins until the sender is back from its system call: five times the latency where both share a core. */
 void os_loop_signal(struct os_loop *loop);
+/* An event was told. libuv may tell tens of thousands without a pause: the round ends earlier, so that what
+ * was answered does not wait for all of them. */
+void os_loop_event_told(struct os_loop *loop);
 /* The next round begins without waiting and tells what is in `ready` and woken_here. */
 void os_loop_do_not_wait(struct os_loop *loop);
 

@@ -57,8 +57,10 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     } else if (status < 0) {
         stream->broken = true;
     }
+    struct os_loop *loop = stream->loop;
     os_stream_update(stream);
-    tell(stream, ready);
+    tell(stream, ready); /* may free it */
+    os_loop_event_told(loop);
 }
 
 int os_stream_start_poll(struct os_stream *stream)

@@ -10,6 +10,7 @@
 
 enum {
     ROUND_BYTES = 512 * 1024, /* read per connection and round, so that others get their turn */
+    ROUND_LEAST = 16 * 1024,  /* likewise, where many have much to say */
     PRESSED_BYTES = 4 * 1024, /* read at once where memory is short: it may have to be kept */
     REFUSAL_BYTES = 1024,     /* the header of a message that is too big must end within */
 };
@@ -121,6 +122,7 @@ void net_conn_close(struct net_conn *conn, enum net_close_reason reason)
     net_limits_yield(conn);
     part->open--;
     metric_set(part->metrics.connections, part->open);
+    metric_set(part->metrics.inflight, part->inflight);
     metric_add(part->metrics.closed[reason], 1);
     const struct net_server_config *config = &conn->server->config;
     if (config->on_conn_closed)
@@ -280,8 +282,8 @@ static void hear_end(struct net_conn *conn)
 static void read_round(struct net_conn *conn)
 {
     struct net_part *part = conn->part;
-    size_t round = 0;
-    while (conn->state == NET_CONN_OPEN && !conn->paused && round < ROUND_BYTES) {
+    size_t round = 0, most = net_part_allowance(part, &part->round_read, ROUND_BYTES, ROUND_LEAST);
+    while (conn->state == NET_CONN_OPEN && !conn->paused && round < most) {
         bool may_take = net_limits_may_take(conn);
         if (!may_take || !net_limits_may_grow(conn)) {
             net_limits_pause(conn, may_take && conn->calls == 0);
@@ -312,6 +314,7 @@ static void read_round(struct net_conn *conn)
             break;
     }
     if (round > 0) {
+        part->round_read += round;
         metric_add(part->metrics.received, (int64_t)round);
         if (conn->state != NET_CONN_CLOSED)
             net_conn_touch(conn);

@@ -122,7 +122,9 @@ struct net_part {
     struct list spare_slots;   /* memory of ended calls, for the next ones */
     int64_t spare_count;
     int64_t inflight, inflight_max;
-    int64_t open; /* connections with a socket */
+    uint64_t round_ns;             /* the round of events that these are of: */
+    size_t round_read, round_sent; /* bytes, by all connections */
+    int64_t open;                  /* connections with a socket */
     bool draining, stopped, tail_armed, grace_over;
     struct shard_tail tail;
     struct io_timer tick, grace;
@@ -225,6 +227,9 @@ int net_part_new(struct net_server *server, struct shard *shard, struct metrics 
                  struct net_part **ret_part);
 void net_part_free(struct net_part *part);
 /* conn will be looked at in the tail of the round. */
+/* How much one connection may move in this round: most, but only least once all of them together have had
+ * their share of it (so that who has little to say waits for little). */
+size_t net_part_allowance(struct net_part *part, const size_t *moved, size_t most, size_t least);
 void net_part_flush_later(struct net_conn *conn);
 void net_part_tail_later(struct net_part *part);
 int net_part_keep_time(struct net_part *part);

@@ -217,6 +217,7 @@ void net_limits_tick(struct net_part *part)
 {
     const struct net_limits *limits = &part->server->config.limits;
     uint64_t now = net_part_now(part);
+    metric_set(part->metrics.inflight, part->inflight);
     LIST_FOR_EACH_SAFE(item, &part->receiving) {
         struct net_conn *conn = CONTAINER_OF(item, struct net_conn, receiving);
         if (conn->state == NET_CONN_LINGERING) {

@@ -11,6 +11,7 @@ enum {
     GATHERED_BYTES = 1024,         /* pieces up to this size are copied together */
     SMALL_RANGE_BYTES = 16 * 1024, /* of a file: read, rather than sent from there */
     ROUND_BYTES = 4 * 1024 * 1024, /* per connection and round, so that others get their turn */
+    ROUND_LEAST = 64 * 1024,       /* likewise, where many have much to get */
 };
 
 void net_payload_drop(struct net_payload *payload)
@@ -107,7 +108,7 @@ static bool batch_add_output(struct net_part *part, struct batch *batch, struct 
     return batch_add(part, batch, encoded->buf->data + encoded->head_len + skip, encoded->tail_len - skip);
 }
 
-static void batch_fill(struct net_conn *conn, struct batch *batch)
+static void batch_fill(struct net_conn *conn, struct batch *batch, size_t most)
 {
     batch->count = 0;
     batch->bytes = batch->gathered = 0;
@@ -116,7 +117,7 @@ static void batch_fill(struct net_conn *conn, struct batch *batch)
         struct net_slot *slot = net_slot_of(item);
         if (!slot->call.answer || !batch_add_output(conn->part, batch, &slot->output))
             break;
-        if (batch->bytes >= ROUND_BYTES)
+        if (batch->bytes >= most)
             break;
     }
 }
@@ -136,12 +137,12 @@ static void output_sent(struct net_conn *conn, size_t bytes)
     }
 }
 
-static ssize_t send_range(struct net_conn *conn, struct net_output *output)
+static ssize_t send_range(struct net_conn *conn, struct net_output *output, size_t most)
 {
     const struct net_payload *payload = &output->payload;
     size_t skip = output->sent - output->encoded.head_len;
-    ssize_t count =
-        io_stream_send_file(conn->stream, payload->file, payload->position + skip, payload->len - skip);
+    size_t len = payload->len - skip < most ? payload->len - skip : most;
+    ssize_t count = io_stream_send_file(conn->stream, payload->file, payload->position + skip, len);
     return count == 0 ? CLYMQ_ECORRUPT : count;
 }
 
@@ -160,18 +161,20 @@ static void set_blocked(struct net_conn *conn, bool blocked, bool progress)
 void net_output_flush(struct net_conn *conn)
 {
     struct batch batch;
-    size_t round = 0;
+    struct net_part *part = conn->part;
+    size_t round = 0, most = net_part_allowance(part, &part->round_sent, ROUND_BYTES, ROUND_LEAST);
     while (conn->state != NET_CONN_CLOSED) {
-        batch_fill(conn, &batch);
+        size_t left = most > round ? most - round : 0;
+        batch_fill(conn, &batch, left);
         if (batch.count == 0 && !batch.file) {
             set_blocked(conn, false, false);
             break;
         }
-        if (round >= ROUND_BYTES) { /* the loop tells when it is this connection's turn again */
+        if (round >= most) { /* the loop tells when it is this connection's turn again */
             set_blocked(conn, true, true);
             break;
         }
-        ssize_t count = !batch.count ? send_range(conn, batch.file)
+        ssize_t count = !batch.count ? send_range(conn, batch.file, left)
                         : batch.file ? io_stream_writev_more(conn->stream, batch.parts, batch.count)
                                      : io_stream_writev(conn->stream, batch.parts, batch.count);
         if (count == CLYMQ_EAGAIN) {
@@ -189,8 +192,9 @@ void net_output_flush(struct net_conn *conn)
             break;
         }
     }
+    part->round_sent += round;
     if (round > 0 && conn->state != NET_CONN_CLOSED) {
-        metric_add(conn->part->metrics.sent, (int64_t)round);
+        metric_add(part->metrics.sent, (int64_t)round);
         net_conn_touch(conn);
     }
 }

@@ -32,6 +32,18 @@ static void on_tick(struct io_timer *timer)
         (void)net_part_keep_time(part); /* without memory the next traffic tries again */
 }
 
+enum { ROUND_BYTES = 768 * 1024 };
+
+size_t net_part_allowance(struct net_part *part, const size_t *moved, size_t most, size_t least)
+{
+    uint64_t now = net_part_now(part);
+    if (now != part->round_ns) {
+        part->round_ns = now;
+        part->round_read = part->round_sent = 0;
+    }
+    return *moved < ROUND_BYTES ? most : least;
+}
+
 void net_part_tail_later(struct net_part *part)
 {
     if (part->tail_armed || part->stopped)

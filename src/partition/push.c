@@ -16,6 +16,7 @@
 enum {
     GATHER_MAX_BYTES = 1 << 20, /* single messages written as one batch */
     GATHER_MAX_COUNT = 16384,
+    PUMP_BYTES = 1 << 20, /* written in one round, so that other partitions of the shard get their turn */
     RETRY_MS = 250,
     WAITING_BYTES = 512, /* what a waiting push holds besides its content, at least */
 };
@@ -450,7 +451,12 @@ void partition_pump_pushes(struct partition *partition)
         partition_fail_pushes(partition, CLYMQ_ELOG_FAILED, CLYMQ_EUNCERTAIN);
         return;
     }
+    size_t before = partition->queue_bytes;
     while (!list_empty(&partition->queue) || partition->table_needed) {
+        /* The rest in the next round (without memory for the timer: now). */
+        if (before - partition->queue_bytes >= PUMP_BYTES && !partition->blocked &&
+            io_timer_start(partition->shard->loop, &partition->retry, 0) == 0)
+            return;
         if (!partition_can_write(partition)) {
             queue_block(partition);
             return;

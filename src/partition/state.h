@@ -30,7 +30,7 @@ struct partition {
      * so). */
     struct list queue, committing, refused;
     size_t queue_bytes, queue_count;
-    struct io_timer retry; /* armed while the queue is blocked */
+    struct io_timer retry; /* armed while the queue is blocked, or longer than one round may write */
     bool blocked;
 
     /* Pulls: arrived in this round, and waiting for data. */

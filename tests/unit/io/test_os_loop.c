@@ -307,6 +307,95 @@ static void test_out_of_descriptors(void **state)
     log_configure(&(struct log_settings){.filter = "info"});
 }
 
+/* Many events at once are told in several rounds, each with its end, so that what one of them asked for at
+ * the end does not wait for all the others. */
+enum { MANY = 600, ROUND_MOST = 128 };
+
+struct many {
+    struct loop_place *place;
+    struct io_stream *clients[MANY], *servers[MANY];
+    unsigned accepted, told, in_round, most;
+    struct io_timer start;
+};
+
+struct one_of_many {
+    struct many *many;
+    unsigned index;
+};
+static struct one_of_many ones[MANY];
+
+static void on_one_readable(void *ctx, unsigned events)
+{
+    struct one_of_many *one = ctx;
+    struct many *many = one->many;
+    char data[8];
+    assert_int_equal(io_stream_read(many->servers[one->index], data, sizeof(data)), 1);
+    /* Some leave in the middle of it. */
+    if (one->index % 3 == 0) {
+        io_stream_close(many->servers[one->index]);
+        many->servers[one->index] = NULL;
+    } else {
+        io_stream_watch(many->servers[one->index], 0);
+    }
+    many->told++;
+    if (++many->in_round > many->most)
+        many->most = many->in_round;
+    if (many->told == MANY)
+        loop_case_done(many->place);
+}
+
+static void on_many_tail(void *ctx)
+{
+    ((struct many *)ctx)->in_round = 0;
+}
+
+static void on_many_start(struct io_timer *timer)
+{
+    struct many *many = timer->ctx;
+    struct iovec part = {"x", 1};
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(io_stream_writev(many->clients[i], &part, 1), 1);
+        io_stream_watch(many->servers[i], IO_READABLE);
+    }
+}
+
+static void on_many_accept(void *ctx, struct io_socket *socket)
+{
+    struct many *many = ctx;
+    unsigned index = many->accepted++;
+    ones[index] = (struct one_of_many){many, index};
+    struct io_stream_handler handler = {on_one_readable, &ones[index]};
+    assert_int_equal(io_stream_open(many->place->server, socket, handler, &many->servers[index]), 0);
+    if (many->accepted == MANY)
+        assert_int_equal(io_timer_start(many->place->server, &many->start, IO_MS(50)), 0);
+}
+
+static void test_many_events(void **state)
+{
+    struct many *many = mem_zalloc(sizeof(*many));
+    struct io_listener *listener;
+    char address[64];
+    many->place = *state;
+    struct io_loop *loop = many->place->server;
+    many->start = (struct io_timer){.fire = on_many_start, .ctx = many};
+    assert_int_equal(io_loop_listen(loop, "127.0.0.1:0", on_many_accept, many, &listener), 0);
+    assert_int_equal(io_listener_address(listener, address, sizeof(address)), 0);
+    for (unsigned i = 0; i < MANY; i++)
+        assert_int_equal(
+            io_loop_connect(loop, address, (struct io_stream_handler){ignore, NULL}, &many->clients[i]), 0);
+    io_loop_on_tail(loop, on_many_tail, many);
+    run_place(many->place);
+    io_loop_on_tail(loop, NULL, NULL);
+    assert_int_equal(many->told, MANY);
+    assert_int_equal(many->most, ROUND_MOST);
+    for (unsigned i = 0; i < MANY; i++) {
+        io_stream_close(many->clients[i]);
+        io_stream_close(many->servers[i]);
+    }
+    io_listener_close(listener);
+    mem_free(many);
+}
+
 /* The nth allocation of listening, connecting and starting a timer fails: an error, and nothing is left
  * behind. */
 static void test_allocation_failures(void **state)
@@ -358,6 +447,7 @@ int main(void)
         IN_PLACE(test_names),
         IN_PLACE(test_address_families),
         IN_PLACE(test_out_of_descriptors),
+        IN_PLACE(test_many_events),
         IN_PLACE(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -323,6 +323,31 @@ static void test_ack_levels(void **state)
     machine_free(machine);
 }
 
+/* A queue that would take long to write leaves the shard to others in between, and keeps its order. */
+static void test_much_takes_several_rounds(void **state)
+{
+    enum { COUNT = 12 };
+    struct machine *machine = machine_new(4);
+    struct test_push pushes[COUNT];
+    unsigned rounds = 0, written = 0;
+    answered = 0;
+    for (int i = 0; i < COUNT; i++)
+        push_batch(machine, &pushes[i], batch_of(7, 60000, 1000, -1, -1), 1);
+    while (answered < COUNT) {
+        assert_true(sim_world_step(machine->world));
+        assert_in_range(answered - written, 0, 3); /* of 420 KB each */
+        rounds += answered > written;
+        written = answered;
+    }
+    assert_true(rounds >= COUNT / 3);
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_int_equal(pushes[i].push.error, 0);
+        assert_int_equal(pushes[i].place, i + 1);
+        assert_int_equal(pushes[i].push.base_offset, i * 7);
+    }
+    machine_free(machine);
+}
+
 static void test_batches_and_singles_keep_their_order(void **state)
 {
     struct machine *machine = machine_new(2);
@@ -1088,6 +1113,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ack_levels),
+        cmocka_unit_test(test_much_takes_several_rounds),
         cmocka_unit_test(test_batches_and_singles_keep_their_order),
         cmocka_unit_test(test_batch_retries),
         cmocka_unit_test(test_session_retries),

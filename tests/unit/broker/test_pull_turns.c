@@ -1,0 +1,168 @@
+/* Turns of long work: how much goes in one round, and in which order. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "broker/pull_turns.h"
+#include "io/sim.h"
+
+enum { COUNT = 40 };
+
+struct fixture {
+    struct sim_world *sim;
+    struct io_loop *loop;
+    struct shards *shards;
+    struct pull_turns turns;
+    size_t bytes; /* of each */
+    int ran, rounds, most;
+};
+
+struct item {
+    struct pull_turn turn;
+    struct fixture *fixture;
+    int number;
+};
+
+static int setup(void **state)
+{
+    struct fixture *fixture = mem_zalloc(sizeof(*fixture));
+    struct sim_process *process;
+
+    fixture->sim = sim_world_new(1);
+    process = sim_process_new(fixture->sim, "x");
+    assert_int_equal(sim_process_loop(process, &fixture->loop), 0);
+    assert_int_equal(shards_new_on_loops(&fixture->loop, 1, NULL, &fixture->shards), 0);
+    pull_turns_init(&fixture->turns, shards_get(fixture->shards, 0));
+    *state = fixture;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *fixture = *state;
+
+    pull_turns_end(&fixture->turns);
+    shards_free(fixture->shards);
+    io_loop_free(fixture->loop);
+    sim_world_free(fixture->sim);
+    mem_free(fixture);
+    return 0;
+}
+
+static void work(struct item *item)
+{
+    struct fixture *fixture = item->fixture;
+
+    assert_int_equal(item->number, fixture->ran);
+    fixture->ran++;
+    pull_turns_spend(&fixture->turns, fixture->bytes);
+}
+
+static void run(struct pull_turn *turn)
+{
+    work(CONTAINER_OF(turn, struct item, turn));
+}
+
+static void ask(struct fixture *fixture, struct item *items, size_t bytes)
+{
+    fixture->bytes = bytes;
+    fixture->ran = fixture->rounds = fixture->most = 0;
+    for (int i = 0; i < COUNT; i++) {
+        items[i] = (struct item){.turn.run = run, .fixture = fixture, .number = i};
+        if (pull_turns_take(&fixture->turns, &items[i].turn))
+            work(&items[i]);
+    }
+}
+
+/* Event by event, each of which is a round of the loop. */
+static void go_on(struct fixture *fixture)
+{
+    uint64_t end = sim_world_now_ns(fixture->sim) + IO_MS(100);
+
+    while (sim_world_now_ns(fixture->sim) < end) {
+        int before = fixture->ran;
+
+        if (!sim_world_step(fixture->sim))
+            break;
+        fixture->rounds += fixture->ran > before;
+        if (fixture->ran - before > fixture->most)
+            fixture->most = fixture->ran - before;
+    }
+}
+
+static void test_a_little_at_a_time(void **state)
+{
+    struct fixture *fixture = *state;
+    struct item items[COUNT];
+
+    ask(fixture, items, 400 << 10); /* two of them are more than a round's work */
+    assert_int_equal(fixture->ran, 2);
+    go_on(fixture);
+    assert_int_equal(fixture->ran, COUNT);
+    assert_int_equal(fixture->most, 2);
+    assert_int_equal(fixture->rounds, COUNT / 2 - 1);
+    sim_world_run_for(fixture->sim, IO_MS(1));
+    ask(fixture, items, 10 << 20);
+    go_on(fixture);
+    assert_int_equal(fixture->ran, COUNT);
+    assert_int_equal(fixture->most, 1);
+}
+
+/* Small ones go in few rounds; and whoever comes later does not overtake. */
+static void test_small_ones(void **state)
+{
+    struct fixture *fixture = *state;
+    struct item items[COUNT];
+
+    ask(fixture, items, 100);
+    assert_in_range(fixture->ran, 5, 10);
+    go_on(fixture);
+    assert_int_equal(fixture->ran, COUNT);
+    assert_in_range(fixture->rounds, 3, 8);
+}
+
+static void test_without_memory(void **state)
+{
+    struct fixture *fixture = *state;
+    struct item items[COUNT];
+
+    /* Filled up; then the timer cannot be armed: it goes on at once rather than never. */
+    pull_turns_spend(&fixture->turns, 10 << 20);
+    items[0] = (struct item){.turn.run = run, .fixture = fixture};
+    mem_fail_nth(1);
+    bool now = pull_turns_take(&fixture->turns, &items[0].turn);
+    mem_fail_nth(0);
+    if (now)
+        return;
+    sim_world_run_for(fixture->sim, IO_MS(1));
+    assert_int_equal(fixture->ran, 1);
+}
+
+static void test_the_end_forgets(void **state)
+{
+    struct fixture *fixture = *state;
+    struct item items[COUNT];
+
+    ask(fixture, items, 1 << 20);
+    int ran = fixture->ran;
+    pull_turns_end(&fixture->turns);
+    sim_world_run_for(fixture->sim, IO_MS(100));
+    assert_int_equal(fixture->ran, ran);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_little_at_a_time, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_small_ones, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_without_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_end_forgets, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
