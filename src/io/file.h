@@ -101,8 +101,8 @@ static inline int io_file_sync(struct io_file *file)
     return file->ops->sync(file);
 }
 /* All that was written to, made, renamed or removed in the whole file system of the file, by anybody, reaches
- * the disk: one call where there would be thousands. It tells of failures since this file was opened (Linux
- * 5.8 and later; before, only of the journal's). */
+ * the disk: one call where there would be thousands. It tells of failures since this file was opened, each
+ * once: open one for the purpose. CLYMQ_EUNSUPPORTED where the system does not tell (Linux before 5.8). */
 static inline int io_file_sync_all(struct io_file *file)
 {
     return file->ops->sync_all(file);

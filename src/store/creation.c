@@ -61,7 +61,10 @@ static void make_group(struct io_work *work)
 {
     struct store *store = work->ctx;
     struct list *items = &store->creating.items;
+    struct io_file *all; /* opened before any file is made: tells of all failures, and only this group's */
     unsigned count = 0;
+    if (io_fs_open(store->fs, "FORMAT", IO_OPEN_READ, &all) != 0)
+        all = NULL;
     LIST_FOR_EACH(item, items) {
         struct block_creation *creation = creation_at(item);
         if (!creation->error)
@@ -70,12 +73,12 @@ static void make_group(struct io_work *work)
         creation->made = !creation->error;
         count += creation->made;
     }
-    if (count >= store->config.sync_all_from) {
-        int error = io_file_sync_all(store->creating.state_ref->file);
-        if (error)
-            fail_made(items, store->fs, error);
+    int error = all && count >= store->config.sync_all_from ? io_file_sync_all(all) : CLYMQ_EUNSUPPORTED;
+    io_file_close(all);
+    if (error && error != CLYMQ_EUNSUPPORTED)
+        fail_made(items, store->fs, error);
+    if (error != CLYMQ_EUNSUPPORTED)
         return;
-    }
     LIST_FOR_EACH(item, items) {
         struct block_creation *creation = creation_at(item);
         if (!creation->made)
@@ -94,8 +97,6 @@ static void tell_group(struct store *store)
     list_init(&now);
     while ((item = list_pop_front(&store->creating.items)) != NULL)
         list_push_back(&now, item);
-    segment_ref_release(store->creating.state_ref);
-    store->creating.state_ref = NULL;
     store->creating.running = false;
     store->creating.waiter.done = NULL;
     if (!list_empty(&store->creations))
@@ -188,7 +189,6 @@ void creation_start(struct store *store)
         list_push_back(&store->creating.items, item);
     }
     store->creating.running = true;
-    store->creating.state_ref = segment_ref_take(store->state.ref);
     store->creating.work = (struct io_work){.run = make_group, .done = group_made, .ctx = store};
     io_loop_work(store->loop, &store->creating.work);
 }
@@ -216,7 +216,5 @@ void creation_abandon(struct store *store)
     list_remove(&store->creating.waiter.link);
     forget_all(&store->creations);
     forget_all(&store->creating.items);
-    segment_ref_release(store->creating.state_ref);
-    store->creating.state_ref = NULL;
     store->creating.running = false;
 }

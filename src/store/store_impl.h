@@ -114,7 +114,6 @@ struct store {
     struct {
         struct list items; /* struct block_creation */
         struct io_work work;
-        struct segment_ref *state_ref; /* opened before any file was made: tells of all failures */
         struct state_waiter waiter;
         bool running;
     } creating;
