@@ -81,9 +81,9 @@ static uint8_t last_checkpoint[24]; /* of the block's records so far the one fur
 
 static void raise_point(uint8_t *point)
 {
+    point[0] &= 0x7f;
     if (first_base == INT64_MAX)
         return;
-    point[0] &= 0x7f;
     if (load_be64(point) < first_base)
         store_be64(point, first_base);
     if (load_be64(point + 8) > load_be64(point))
