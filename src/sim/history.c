@@ -84,7 +84,8 @@ const char *history_message_text(const struct history *history, uint32_t message
 
 bool history_is_excused(const struct history *history, const struct track *track)
 {
-    return track->damaged && track->damaged_hazard != history->hazard;
+    return track->damaged &&
+           (track->damaged_hazard != history->hazard || (track->log_damaged && track->marks_damaged));
 }
 
 /* ---- messages ---- */

@@ -37,6 +37,8 @@ struct track {
     uint64_t deleting_ns;    /* deletion was asked for; 0 = never */
     bool damaged;            /* bits of its log were flipped: declared corruption */
     uint32_t damaged_hazard; /* history->hazard then */
+    bool log_damaged;        /* … really its log's … */
+    bool marks_damaged;      /* … or those of a state file that tells about it */
     bool damage_reported;    /* a reader or the broker noticed */
     bool drained;            /* the final drain read it to its end */
     uint64_t drained_bytes;  /* of the batches that it read */
@@ -117,8 +119,9 @@ struct message *history_saw(struct history *history, const struct history_read *
 /* A reader went past [from, to) and was served nothing there: nothing that anybody knows of may lie there. */
 void history_passed(struct history *history, struct track *track, const char *who, int64_t from, int64_t to);
 
-/* Its log was damaged, and then power was lost or the disk failed: the durable-end mark may be an older one,
- * and damage behind that cannot be told from a torn tail. Nothing can be asked of the track any more. */
+/* Its log was damaged, and power was lost or the disk failed then, or the state files were damaged too: the
+ * durable-end mark may be an older one, and damage behind that cannot be told from a torn tail. Nothing can
+ * be asked of the track any more. */
 bool history_is_excused(const struct history *history, const struct track *track);
 
 /* Text for messages: "orders/0#17". Valid until called three more times. */

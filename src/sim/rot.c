@@ -115,8 +115,10 @@ void rot_flip_state(struct run *run)
         return;
     run->history->hazard++;
     for (unsigned i = 0; i < run->history->slot_count; i++)
-        if (run->history->slots[i].current)
+        if (run->history->slots[i].current) {
+            run->history->slots[i].current->marks_damaged = true;
             declare(run, run->history->slots[i].current);
+        }
     flip(run, path, size);
 }
 
@@ -159,6 +161,7 @@ void rot_flip_log(struct run *run)
     if (!slot || !slot->steady || !slot->current)
         return;
     run->history->hazard++;
+    slot->current->log_damaged = true;
     declare(run, slot->current);
     flip(run, path, size);
 }
