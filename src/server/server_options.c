@@ -127,7 +127,7 @@ const struct option server_option_table[] = {
      .fallback = "1s", .min = 1, .max = DAY_MS, .section = "Storage",
      .help = "The interval of fsync = interval."},
     {.name = "commit_linger_ms", .type = OPTION_DURATION_MS, .offset = AT(commit_linger_ms),
-     .fallback = "20ms", .min = 0, .max = 10000, .section = "Storage",
+     .fallback = "0", .min = 0, .max = 10000, .section = "Storage",
      .help = "With fsync = commit: the time between two syncs while nobody waits for them, neither a push with "
              "ack -1 nor a pull. A power failure loses that much of what was pushed with ack 1 or 0."},
     {.name = "segment_bytes", .type = OPTION_SIZE, .offset = AT(segment_bytes), .fallback = "256M",
