@@ -8,7 +8,7 @@ BIN     = build/release/bin
 
 export JOBS WERROR
 
-.PHONY: help deps deps-test deps-bench build test demo bench bench-quick sim soak fuzz fuzz-smoke interop format format-check tidy \
+.PHONY: help deps deps-test deps-bench build test demo bench bench-quick sim soak hostile fuzz fuzz-smoke interop format format-check tidy \
         check-layers install deb deb-test clean
 
 help: ## lists the targets
@@ -46,6 +46,9 @@ sim: build ## runs the simulator over SEEDS (default 1-200)
 
 soak: build deps-test ## runs load and kills for MINUTES (default 30)
 	@tools/soak
+
+hostile: build deps-test ## attacks the broker with hostile clients for MINUTES (default 10)
+	@tools/hostile
 
 fuzz: deps-test ## fuzzes each decoder for SECONDS_EACH (300), again and again
 	@tools/fuzz
