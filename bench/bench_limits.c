@@ -5,7 +5,9 @@
  *   bench_limits sendfile   DIR BYTES SECONDS          the same out of the page cache, by sendfile
  *   bench_limits page-cache DIR BYTES SECONDS          bytes into new pages of a file
  *   bench_limits sync       DIR BYTES SECONDS CHUNK    CHUNK bytes written, fdatasync, and again
- *   bench_limits touch      DIR BYTES                  writes a file and deletes it: memory that the
+ *   bench_limits paced      DIR BYTES SECONDS CHUNK RATE  RATE chunks a second, each due at its time, and a
+ * sync for all that are due, one after the other: how long a chunk takes from when it was due until it is
+ * durable bench_limits touch      DIR BYTES                  writes a file and deletes it: memory that the
  * machine's host has never given it before is slow the first time
  *
  * Each ends after BYTES or SECONDS, whichever is first, and prints one JSON object; rates are in 10^6 bytes a
@@ -205,11 +207,50 @@ static void measure_synced(size_t len)
     close(fd);
 }
 
+/* A sync of 10 ms among a thousand short ones does not show in their p99, but every message that comes during
+ * those 10 ms waits for it. So what a load's latency is held against is the same load, and nothing but the
+ * disk. */
+static void measure_paced(size_t len, double rate)
+{
+    int fd = open_file();
+    uint64_t bytes = 0;
+    size_t durable = 0, planned = (size_t)(seconds_max * rate);
+    double began = now_s();
+
+    if (planned > LATENCIES_MAX)
+        planned = LATENCIES_MAX;
+    while (durable < planned && bytes < wanted) {
+        double next_s = began + (double)durable / rate, now = now_s();
+        size_t written = durable;
+
+        if (now < next_s) {
+            struct timespec left = {0, (long)((next_s - now) * 1e9)};
+
+            nanosleep(&left, NULL);
+            continue;
+        }
+        for (; written < planned && began + (double)written / rate <= now; written++)
+            write_all(fd, len);
+        if (fdatasync(fd))
+            die("fdatasync");
+        now = now_s();
+        bytes += (written - durable) * len;
+        for (; durable < written; durable++)
+            latencies_ms[durable] = (now - (began + (double)durable / rate)) * 1e3;
+    }
+    print_rate(bytes, now_s() - began);
+    qsort(latencies_ms, durable, sizeof(latencies_ms[0]), compare);
+    printf(",\"chunks\":%zu,\"durable_ms\":{\"p50\":%.3f,\"p99\":%.3f,\"max\":%.3f}}\n", durable,
+           quantile(durable, 0.5), quantile(durable, 0.99), quantile(durable, 1));
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 4) {
         fprintf(stderr,
-                "usage: bench_limits loopback|sendfile|page-cache|sync|touch DIR BYTES [SECONDS] [CHUNK]\n");
+                "usage: bench_limits loopback|sendfile|page-cache|sync|paced|touch DIR BYTES [SECONDS] "
+                "[CHUNK] [RATE]\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -230,6 +271,8 @@ int main(int argc, char **argv)
         measure_page_cache();
     } else if (strcmp(argv[1], "sync") == 0) {
         measure_synced(argc > 5 ? strtoull(argv[5], NULL, 10) : WRITE_BYTES);
+    } else if (strcmp(argv[1], "paced") == 0 && argc > 6) {
+        measure_paced(strtoull(argv[5], NULL, 10), strtod(argv[6], NULL));
     } else {
         fprintf(stderr, "bench_limits: unknown measure %s\n", argv[1]);
         return 2;

@@ -41,3 +41,7 @@ class Limits:
     def one_sync(self, seconds, size=16 << 10):
         """Milliseconds of one fdatasync behind a small write: {"p50", "p99", "max"}."""
         return self.measure("sync", 1 << 40, seconds, size)["sync_ms"]
+
+    def paced(self, seconds, size, rate):
+        """Milliseconds until a chunk is durable, with RATE a second due at their times, by write and fdatasync alone."""
+        return self.measure("paced", 1 << 40, seconds, size, rate)["durable_ms"]

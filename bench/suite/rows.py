@@ -100,19 +100,23 @@ def single(context):
 
 
 def end_to_end(context):
-    runs = []
+    runs, rate, seconds = [], 10000, 2 * context.seconds
     for pair in range(context.pairs):
         context.report.note(f"end to end, pair {pair + 1}")
         sync = context.limits.one_sync(context.seconds)
-        runs.append({"sync_ms": sync, "e2e": context.server.bench("e2e", "e2e", "--rate", 10000, "--size", "1K", "--ack", -1,
-                                                                  "--messages", 10000 * 2 * context.seconds)})
+        paced = context.limits.paced(seconds, 1 << 10, rate)
+        runs.append({"sync_ms": sync, "paced_ms": paced,
+                     "e2e": context.server.bench("e2e", "e2e", "--rate", rate, "--size", "1K", "--ack", -1,
+                                                 "--messages", rate * seconds)})
         context.server.delete("e2e")
     p99 = [run["e2e"]["latency_ms"]["p99"] for run in runs]
-    sync = [run["sync_ms"]["p99"] for run in runs]
-    times = [a / b for a, b in zip(p99, sync)]
-    context.report.row("end to end, 10,000/s, 1 KiB, ack −1: p99", spread(p99, "{:.2f} ms"),
-                       f"p99 of one fdatasync {median(sync):.2f} ms", spread(times, "{:.1f} ×"), "≤ 3 ×", median(times) <= 3,
-                       {"runs": runs})
+    result = "end to end, 10,000/s, 1 KiB, ack −1: p99"
+    for key, limit in (("sync_ms", "p99 of one fdatasync"), ("paced_ms", "p99 of the same load by write + fdatasync alone")):
+        base = [run[key]["p99"] for run in runs]
+        times = [a / b for a, b in zip(p99, base)]
+        context.report.row(result, spread(p99, "{:.2f} ms"), f"{limit} {median(base):.2f} ms", spread(times, "{:.1f} ×"), "≤ 3 ×",
+                           median(times) <= 3, {"runs": runs})
+        result = "  held against that load without a broker"
 
 
 def starting(context):
