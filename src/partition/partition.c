@@ -45,7 +45,8 @@ static int partition_on_recover(void *ctx, const struct batch_header *header, st
     if (partition_forgets(partition))
         return 0;
     struct producers *producers = partition_producers(partition);
-    return producers ? producers_note_batch(producers, header, batch) : CLYMQ_ENOMEM;
+    int64_t now_ms = io_loop_wall_ms(partition->shard->loop);
+    return producers ? producers_note_batch(producers, header, batch, now_ms) : CLYMQ_ENOMEM;
 }
 
 static void partition_on_snapshot_save(void *ctx, struct strbuf *state)
@@ -136,7 +137,8 @@ static int partition_open_block(struct partition *partition, const struct partit
 static void partition_begin_block(struct partition *partition, bool damaged_short)
 {
     const struct chain_link *last = partition_last(partition);
-    partition->sealed = last->info.end >= 0;
+    /* A seal may be durable that the metadata do not know as done yet: the coordinator asks for it again. */
+    partition->sealed = last->info.end >= 0 || block_is_sealed(last->block);
     partition->watermark = block_durable_end(last->block);
     partition->recovered_end = damaged_short ? INT64_MAX : block_end(last->block);
     partition->ready_offset = partition->watermark;

@@ -141,7 +141,7 @@ struct batch_producer *producers_ensure(struct producers *producers, int64_t id,
     return entry;
 }
 
-int producers_note_header(struct producers *producers, const struct batch_header *header)
+int producers_note_header(struct producers *producers, const struct batch_header *header, int64_t now_ms)
 {
     if (header->producer_id < 0)
         return 0;
@@ -160,9 +160,7 @@ int producers_note_header(struct producers *producers, const struct batch_header
         .base_offset = header->base_offset,
     };
     entry->batch_count = (uint8_t)(kept + 1);
-    /* Without a timestamp there is no telling how long it has been silent: only the table's bound evicts it.
-     */
-    entry->last_ms = header->max_timestamp_ms >= 0 ? header->max_timestamp_ms : INT64_MAX;
+    entry->last_ms = now_ms; /* the batch's own timestamps may be of any time: they are its user's */
     return 0;
 }
 

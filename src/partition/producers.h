@@ -46,12 +46,15 @@ void producers_forget_session(struct producers *producers, struct bytes producer
                               int64_t command_index);
 
 /* Folds a batch of the log in: an idempotent batch, single pushes with sessions (their record header), or a
- * control batch that holds a whole table. 0, CLYMQ_ENOMEM, CLYMQ_EBATCH. */
-int producers_note_batch(struct producers *producers, const struct batch_header *header, struct bytes batch);
+ * control batch that holds a whole table. now_ms: the wall clock; an idempotent batch counts as pushed now,
+ * since the log does not say when it was, so recovery forgets nobody too early. 0, CLYMQ_ENOMEM,
+ * CLYMQ_EBATCH. */
+int producers_note_batch(struct producers *producers, const struct batch_header *header, struct bytes batch,
+                         int64_t now_ms);
 /* The same for an idempotent batch whose header alone is known to be enough (the append path). */
-int producers_note_header(struct producers *producers, const struct batch_header *header);
+int producers_note_header(struct producers *producers, const struct batch_header *header, int64_t now_ms);
 
-/* Forgets who was silent since before_ms (by the timestamps of their batches). */
+/* Forgets who was silent since before_ms. */
 void producers_expire(struct producers *producers, int64_t before_ms);
 size_t producers_count(const struct producers *producers); /* of both kinds */
 

@@ -218,10 +218,11 @@ static int note_sessions(struct producers *producers, struct batch_reader *reade
     return error == CLYMQ_ENOENT ? 0 : error;
 }
 
-int producers_note_batch(struct producers *producers, const struct batch_header *header, struct bytes batch)
+int producers_note_batch(struct producers *producers, const struct batch_header *header, struct bytes batch,
+                         int64_t now_ms)
 {
     if (header->producer_id >= 0)
-        return producers_note_header(producers, header);
+        return producers_note_header(producers, header, now_ms);
     /* Single pushes are written uncompressed by the partition itself; a producer's own batch without an id
      * has nothing to remember. */
     if (header->attributes & BATCH_COMPRESSION_MASK)

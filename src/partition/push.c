@@ -203,7 +203,7 @@ static int write_batch(struct partition *partition, struct partition_push *push)
         push_refuse(partition, push, error);
         return 0;
     }
-    error = producers_note_header(producers, &header);
+    error = producers_note_header(producers, &header, io_loop_wall_ms(partition->shard->loop));
     assert(error == 0); /* room was reserved */
     push_stored(partition, push, header.base_offset, batch_last_offset(&header) + 1, false);
     return 0;

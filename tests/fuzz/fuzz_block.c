@@ -25,7 +25,7 @@ static void on_durable(void *ctx, struct block *block, int64_t durable_end, int 
 static int on_recover(void *ctx, const struct batch_header *header, struct bytes batch)
 {
     struct owner *owner = ctx;
-    int error = producers_note_batch(owner->producers, header, batch);
+    int error = producers_note_batch(owner->producers, header, batch, 0);
     return error == CLYMQ_ENOMEM ? error : 0;
 }
 

@@ -398,6 +398,33 @@ static void test_batch_retries(void **state)
     machine_free(machine);
 }
 
+/* Messages may be older than their pushes by years; what is forgotten is a producer that pushes no more. */
+static void test_old_timestamps_are_no_silence(void **state)
+{
+    struct machine *machine = machine_new(4);
+    struct test_push push;
+    size_t empty;
+    for (int32_t i = 0; i < 6; i++) {
+        if (i == 3)
+            machine_crash(machine, true);
+        push_batch(machine, &push, batch_of(1, 1, 1, 77, i), -1);
+        run_until(machine, &push.done);
+        assert_int_equal(push.push.error, 0);
+        assert_int_equal(push.push.base_offset, i);
+        assert_int_equal(
+            partition_apply_retention(machine->partition, io_loop_wall_ms(machine->loop), &empty), 0);
+    }
+    push_batch(machine, &push, batch_of(1, 1, 1, 77, 5), -1);
+    run_until(machine, &push.done);
+    assert_true(push.push.duplicate);
+    int64_t later_ms = io_loop_wall_ms(machine->loop) + machine->config.producer_expiry_ms + 1;
+    assert_int_equal(partition_apply_retention(machine->partition, later_ms, &empty), 0);
+    push_batch(machine, &push, batch_of(1, 1, 1, 77, 6), -1);
+    run_until(machine, &push.done);
+    assert_int_equal(push.push.error, CLYMQ_ESEQUENCE);
+    machine_free(machine);
+}
+
 static void test_session_retries(void **state)
 {
     struct machine *machine = machine_new(4);
@@ -689,6 +716,33 @@ static void test_a_new_block_goes_on(void **state)
             run_until(machine, &waiting.done);
             assert_true(waiting.push.duplicate);
         }
+        machine_free(machine);
+    }
+}
+
+/* The seal is durable, and the coordinator dies before the next block is recorded: until it has sealed again
+ * and tells of the next one, pushes wait. */
+static void test_a_seal_that_was_cut_short(void **state)
+{
+    for (int power_loss = 0; power_loss < 2; power_loss++) {
+        struct machine *machine = machine_new(7);
+        struct test_push stored, waiting;
+        struct seal_outcome outcome = {0};
+        push_single(machine, &stored, "stored", -1, 6, 1);
+        run_until(machine, &stored.done);
+        partition_seal(machine->partition, on_sealed, &outcome);
+        io_loop_wake(machine->loop);
+        run_until(machine, &outcome.done);
+        assert_int_equal(outcome.error, 0);
+        machine_crash(machine, power_loss);
+        push_single(machine, &waiting, "waited", -1, 6, 2);
+        sim_world_run_for(machine->world, IO_MS(1000));
+        assert_false(waiting.done);
+        change_block(machine, NULL, NULL);
+        assert_int_equal(partition_adopt_chain(machine->partition, machine->chain, machine->chain_count), 0);
+        run_until(machine, &waiting.done);
+        assert_int_equal(waiting.push.error, 0);
+        expect_content(machine, "stored | #waited | ");
         machine_free(machine);
     }
 }
@@ -1123,6 +1177,8 @@ int main(void)
         cmocka_unit_test(test_repeats_are_never_refused),
         cmocka_unit_test(test_repeats_without_memory),
         cmocka_unit_test(test_a_new_block_goes_on),
+        cmocka_unit_test(test_a_seal_that_was_cut_short),
+        cmocka_unit_test(test_old_timestamps_are_no_silence),
         cmocka_unit_test(test_blocks_no_longer_named_are_removed),
         cmocka_unit_test(test_pulls_wait),
         cmocka_unit_test(test_pulls_wait_for_nothing),

@@ -33,10 +33,15 @@ static int check(struct producers *producers, struct batch_header header, int64_
     return producers_check(producers, &header, ret_base, &end);
 }
 
-static void note(struct producers *producers, struct batch_header header)
+static void note_at(struct producers *producers, struct batch_header header, int64_t now_ms)
 {
     assert_int_equal(producers_reserve(producers, &header), 0);
-    assert_int_equal(producers_note_header(producers, &header), 0);
+    assert_int_equal(producers_note_header(producers, &header, now_ms), 0);
+}
+
+static void note(struct producers *producers, struct batch_header header)
+{
+    note_at(producers, header, 1000);
 }
 
 static void test_sequence_rules(void **state)
@@ -135,14 +140,14 @@ static void test_bounds(void **state)
 static void test_expiry(void **state)
 {
     struct producers *producers = producers_new();
-    struct batch_header old = header_of(1, 0, 0, 1, 0), young = header_of(2, 0, 0, 1, 1),
+    struct batch_header silent = header_of(1, 0, 0, 1, 0), busy = header_of(2, 0, 0, 1, 1),
                         timeless = header_of(3, 0, 0, 1, 2);
-    old.max_timestamp_ms = 10;
-    young.max_timestamp_ms = 20;
+    silent.max_timestamp_ms = INT64_MAX; /* what its messages say of their time does not count */
+    busy.max_timestamp_ms = 0;
     timeless.max_timestamp_ms = -1;
-    note(producers, old);
-    note(producers, young);
-    note(producers, timeless);
+    note_at(producers, silent, 10);
+    note_at(producers, busy, 20);
+    note_at(producers, timeless, 20);
     assert_int_equal(producers_note_session(producers, BYTES_LITERAL("p"), 1, 1, 3, 10), 0);
     assert_int_equal(producers_note_session(producers, BYTES_LITERAL("p"), 2, 1, 4, 20), 0);
     producers_expire(producers, 20);
@@ -200,10 +205,10 @@ static void test_log_makes_the_same_table(void **state)
         if (idempotent) {
             int64_t base, end;
             assert_int_equal(producers_check(live, &header, &base, &end), 0);
-            note(live, header);
+            note_at(live, header, step);
             next_sequence[who] += count;
         }
-        assert_int_equal(producers_note_batch(folded, &header, bytes_of(batch->data, batch->len)), 0);
+        assert_int_equal(producers_note_batch(folded, &header, bytes_of(batch->data, batch->len), step), 0);
         buf_unref(batch);
         offset += count;
         if (step % 100 != 99)
@@ -228,7 +233,7 @@ static void test_log_makes_the_same_table(void **state)
     assert_int_equal(producers_control_batch(live, &control), 0);
     assert_int_equal(batch_check(bytes_of(control->data, control->len), UINT32_MAX, &header), 0);
     assert_true(batch_is_control(&header));
-    assert_int_equal(producers_note_batch(loaded, &header, bytes_of(control->data, control->len)), 0);
+    assert_int_equal(producers_note_batch(loaded, &header, bytes_of(control->data, control->len), 0), 0);
     producers_save(live, &a);
     producers_save(loaded, &b);
     assert_int_equal(a.len, b.len);
@@ -266,7 +271,7 @@ static void test_every_allocation_may_fail(void **state)
         if (producers) {
             struct batch_header header = header_of(1, 0, 0, 1, 0);
             if (producers_reserve(producers, &header) == 0)
-                assert_int_equal(producers_note_header(producers, &header), 0);
+                assert_int_equal(producers_note_header(producers, &header, 10), 0);
             for (int64_t i = 0; i < 20; i++)
                 (void)producers_note_session(producers, BYTES_LITERAL("p"), 1, i, i, 10);
             struct strbuf saved = {0};
