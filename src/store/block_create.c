@@ -267,6 +267,7 @@ int block_create(struct store *store, const struct block_key *key, int64_t start
     if (!error)
         error = block_sync_files(store->fs, key);
     if (!error) {
+        store_renew_entry(store, key->id);
         block->state_full = true;
         commit_put_state(store, block);
         error = commit_write_state(store);

@@ -23,6 +23,7 @@ struct trash_job {
     struct store *store;
     char dir[BLOCK_DIR_MAX];
     struct uuid id;
+    bool keeps_entry; /* a block of the same id was made meanwhile: the state files' record is that one's */
     int error;
     char tree[BLOCK_DIR_MAX];             /* of a deleted block: where its folder is now */
     void (*synced)(void *ctx, int error); /* of a sync of deletions */
@@ -60,8 +61,8 @@ static void files_removed(struct io_work *work)
 {
     struct trash_job *job = CONTAINER_OF(work, struct trash_job, work);
     struct store *store = job->store;
-    if (job->tree[0] &&
-        !job->error) { /* not before: the block may be back after a power loss, and its marks count */
+    /* Not before: the block may be back after a power loss, and its marks count. */
+    if (job->tree[0] && !job->error && !job->keeps_entry) {
         store_drop_entry(store, job->id);
         state_put_drop(&store->state, job->id);
         commit_write_state(store);
@@ -172,6 +173,14 @@ void block_trim_abandon(struct store *store)
 {
     while (!list_empty(&store->trash))
         trash_free(CONTAINER_OF(store->trash.next, struct trash_job, link));
+}
+
+void block_trim_keep_entry(struct store *store, struct uuid id)
+{
+    LIST_FOR_EACH(item, &store->trash) {
+        struct trash_job *job = CONTAINER_OF(item, struct trash_job, link);
+        job->keeps_entry = job->keeps_entry || uuid_equal(job->id, id);
+    }
 }
 
 /* Segments wholly below the log start that recovery has no use for: what follows the checkpoint is read again

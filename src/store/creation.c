@@ -140,6 +140,7 @@ static void group_made(struct io_work *work)
         if (creation->error)
             continue;
         struct state_entry *entry = creation->entry;
+        store_renew_entry(store, creation->key.id);
         creation->error = store_put_closed(store, entry);
         if (creation->error) {
             block_remove_files(store->fs, &creation->key);

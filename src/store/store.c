@@ -155,6 +155,20 @@ void store_forget_closed(struct store *store, struct uuid id)
     mem_free(map_remove(store->closed, bytes_of(id.byte, sizeof(id.byte))));
 }
 
+void store_renew_entry(struct store *store, struct uuid id)
+{
+    struct strbuf *dropped = &store->dropped;
+    store_forget_closed(store, id);
+    block_trim_keep_entry(store, id);
+    for (size_t i = 0; i + 16 <= dropped->len; i += 16) {
+        if (memcmp(dropped->data + i, id.byte, 16) == 0) {
+            memmove(dropped->data + i, dropped->data + i + 16, dropped->len - i - 16);
+            dropped->len -= 16;
+            return;
+        }
+    }
+}
+
 void store_drop_entry(struct store *store, struct uuid id)
 {
     store_forget_closed(store, id);

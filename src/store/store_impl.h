@@ -183,6 +183,8 @@ void creation_abandon(struct store *store);
 /* Removes segments below the log start that recovery has no use for. 0 or CLYMQ_ENOMEM. */
 int block_drop_segments(struct block *block);
 void block_trim_abandon(struct store *store);
+/* Those of its deletions that are under way do not drop the entry of that id any more. */
+void block_trim_keep_entry(struct store *store, struct uuid id);
 
 /* store.c */
 int64_t store_clamp_segment_bytes(int64_t segment_bytes);
@@ -196,6 +198,9 @@ int store_remember_closed(struct store *store, const struct block *block);
 /* Takes the entry over where it succeeds. 0 or CLYMQ_ENOMEM. */
 int store_put_closed(struct store *store, struct state_entry *entry);
 void store_forget_closed(struct store *store, struct uuid id);
+/* A block is made whose id another one had that was dropped, or is being removed: from here on what the state
+ * files say of that id is the new one's. */
+void store_renew_entry(struct store *store, struct uuid id);
 /* The block is no more: what the state files said of it does not count. (Its record is dropped by
  * state_put_drop.) */
 void store_drop_entry(struct store *store, struct uuid id);
