@@ -413,6 +413,10 @@ static void configure(struct machine *machine)
     config->limits.max_pipelined_calls = 8 << rng_below(rng, 6);
     config->store.commit_linger_ms = rng_chance(rng, 1, 2) ? rng_between(rng, 1, 200) : 0;
     config->limits.max_connections = CONNECTIONS_MAX;
+    if (rng_chance(rng, 2, 3)) {
+        config->scrub_bytes_per_s = 65536 << rng_below(rng, 8);
+        config->scrub_every_ms = rng_between(rng, 50, 5000);
+    }
     config->open_meta = open_meta;
     config->close_meta = close_meta;
     config->ctx = machine;
