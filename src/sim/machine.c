@@ -362,6 +362,17 @@ void machine_fail_metadata(struct machine *machine, uint32_t ppm)
     sim_meta_store_set_faults(machine->meta_store, &faults);
 }
 
+void machine_stop_scrub(struct machine *machine)
+{
+    struct broker_node_config config = machine->config;
+
+    if (machine->state != MACHINE_SERVING)
+        return;
+    config.scrub_bytes_per_s = 0;
+    int error = broker_node_reload(machine->node, &config);
+    assert(!error); /* only memory could be short */
+}
+
 uint64_t machine_segment_bytes(const struct machine *machine)
 {
     return (uint64_t)machine->config.store.segment_bytes;

@@ -39,6 +39,8 @@ bool machine_is_healthy(const struct machine *machine);
 bool machine_needs_restart(const struct machine *machine);
 
 void machine_fail_metadata(struct machine *machine, uint32_t ppm);
+/* Reloads a serving broker's configuration without the scrub; the next start has it again. */
+void machine_stop_scrub(struct machine *machine);
 uint64_t machine_segment_bytes(const struct machine *machine); /* of every log */
 uint64_t machine_disk_used(const struct machine *machine);     /* bytes; 0 while it is down */
 
