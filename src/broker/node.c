@@ -417,5 +417,6 @@ void broker_node_get_state(const struct broker_node *node, struct broker_node_st
         ret_state->partitions += (uint64_t)metric_value(metrics->partitions);
         ret_state->failed_partitions += (uint64_t)metric_value(metrics->failed_partitions);
         ret_state->recovered_bytes += (uint64_t)metric_value(metrics->recovered_bytes);
+        ret_state->scrub_damaged += (uint64_t)metric_value(metrics->scrub_damaged);
     }
 }

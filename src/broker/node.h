@@ -78,6 +78,7 @@ const char *broker_node_coordinator_address(const struct broker_node *node);
 struct broker_node_state {
     bool serving, disk_full;
     uint64_t partitions, failed_partitions, recovered_bytes;
+    uint64_t scrub_damaged; /* places that the scrub found damaged, each in every pass */
 };
 void broker_node_get_state(const struct broker_node *node, struct broker_node_state *ret_state);
 

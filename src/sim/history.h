@@ -70,6 +70,7 @@ struct history {
     unsigned slot_count;
     /* Grows with whatever may take away what is written but not committed: power losses, failing disks. */
     uint32_t hazard;
+    bool rotten; /* some log or state file was damaged in this run */
 };
 
 struct history *history_new(struct run *run);

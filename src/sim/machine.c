@@ -4,6 +4,7 @@
 #include "sim/machine.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/error.h"
@@ -89,10 +90,31 @@ static void machine_at(struct machine *machine, uint64_t delay_ns, void (*fn)(st
 
 static void start_node(struct machine *machine);
 
+/* Whether something failed in this life of the node. */
+static bool may_refuse(const struct machine *machine)
+{
+    return machine->failing > 0 || machine->failing_ended_ns >= machine->started_ns;
+}
+
+/* Reads that fail count as damage, and what a disk that failed has lost may. */
+static void check_scrub(const struct machine *machine)
+{
+    struct broker_node_state state;
+
+    if (!machine->node || may_refuse(machine) || machine->run->history->rotten)
+        return;
+    broker_node_get_state(machine->node, &state);
+    if (state.scrub_damaged)
+        run_violation(machine->run, "I8",
+                      "the scrub found %" PRIu64 " damaged places, and nothing was damaged",
+                      state.scrub_damaged);
+}
+
 static void take_apart(struct machine *machine)
 {
     bool alive = sim_process_alive(machine->process);
 
+    check_scrub(machine);
     broker_node_free(machine->node);
     machine->node = NULL;
     shards_free(machine->shards);
@@ -163,11 +185,6 @@ void machine_kill(struct machine *machine, bool power_loss)
 }
 
 /* ---- start ---- */
-
-static bool may_refuse(const struct machine *machine)
-{
-    return machine->failing > 0 || machine->failing_ended_ns >= machine->started_ns;
-}
 
 static void on_refused(struct machine *machine)
 {

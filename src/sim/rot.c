@@ -101,6 +101,7 @@ void rot_flip_index(struct run *run)
 /* From now on the broker may say that the partition is damaged. */
 static void declare(struct run *run, struct track *track)
 {
+    run->history->rotten = true;
     track->damaged = true;
     track->damaged_hazard = run->history->hazard;
 }
