@@ -237,7 +237,11 @@ static void on_role_timer(struct io_timer *timer)
 {
     struct broker_node *node = timer->ctx;
 
-    if (!broker_is_dead(node) && !node->stopping && node->coord && !coord_is_active(node->coord))
+    if (broker_is_dead(node) || node->stopping || !node->coord)
+        return;
+    if (coord_is_active(node->coord))
+        register_broker(node, on_registered_again);
+    else
         coord_activate(node->coord, on_activated_again, node);
 }
 

@@ -1,4 +1,5 @@
 /* Starting, stopping, crashing and starting again. */
+#include "meta/sim.h"
 #include "store/block.h"
 #include "world.h"
 
@@ -448,6 +449,62 @@ static void test_orphans_are_reported_and_kept(void **state)
     io_file_close(file);
 }
 
+static void on_fenced(void *ctx, const struct meta_result *result)
+{
+    assert_int_equal(result->error, 0);
+    *(bool *)ctx = true;
+}
+
+/* Another coordinator takes the role and is gone again at once. */
+static void fence(struct world *world)
+{
+    const struct meta_op op = {.kind = META_SET,
+                               .path = "/ClyMQ/CoordinatorEpoch",
+                               .value = BYTES_LITERAL("{\"epoch\": 50}"),
+                               .version = META_ANY_VERSION};
+    struct meta *other;
+    bool fenced = false;
+
+    assert_int_equal(sim_meta_open(world->meta_store, shards_get(world->shards, 0), 1000, 1000, &other), 0);
+    meta_transact(other, &op, 1, on_fenced, &fenced);
+    assert_true(world_run_until(world, &fenced, 1000));
+    meta_close(other);
+}
+
+static bool says(struct world *world, const char *sentence, int64_t limit_ms)
+{
+    for (int64_t at = 0; at < limit_ms && !strstr(world->log.data, sentence); at += 2)
+        world_run_for(world, 2);
+    return strstr(world->log.data, sentence);
+}
+
+/* The role is lost, and when it is taken again the metadata cannot be written for a while: the broker is
+ * registered as soon as they can be. */
+static void test_the_role_comes_back(void **state)
+{
+    struct world *world = *state;
+    const struct sim_meta_faults full = {.transact_error = CLYMQ_ENOSPC, .transact_error_ppm = 1000000};
+    struct rpc_create_topic_request create = {.topic = text("u"), .partitions = 1};
+    struct answer answer;
+
+    make_topic(world, "t", 1);
+    push_text(world, "t", "0", "m", -1);
+    fence(world);
+    call(world, world->coordinator, RPC_METHOD_CREATE_TOPIC, &create, &answer);
+    answer_free(&answer);
+    assert_true(says(world, "the coordinator's role is lost", 1000));
+    uint64_t claimed = sim_meta_store_transactions(world->meta_store) + 1;
+    while (sim_meta_store_transactions(world->meta_store) < claimed)
+        assert_true(sim_world_step(world->sim));
+    sim_meta_store_set_faults(world->meta_store, &full);
+    assert_true(says(world, "the broker cannot register again", 3000));
+    sim_meta_store_set_faults(world->meta_store, &(struct sim_meta_faults){0});
+    world_run_for(world, 3000);
+    make_topic(world, "v", 1);
+    push_text(world, "v", "0", "m", -1);
+    expect_messages(world, "t", "0", 1, 1);
+}
+
 static void test_a_port_in_use(void **state)
 {
     struct world *world = *state;
@@ -639,6 +696,7 @@ int main(void)
         TEST_SHARDS(test_a_damaged_partition),
         TEST_SHARDS(test_missing_files),
         TEST_SHARDS(test_orphans_are_reported_and_kept),
+        TEST_SHARDS(test_the_role_comes_back),
         TEST_SHARDS(test_a_port_in_use),
         TEST_SHARDS(test_retention_and_reload),
         TEST_SHARDS(test_retention_drops_blocks),
