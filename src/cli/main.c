@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "io/standard_streams.h"
 
 const struct cli_command *const cli_commands[] = {
     &cli_topic_create,      &cli_topic_set,        &cli_topic_list,
@@ -67,6 +68,29 @@ const struct cli_command *cli_find_command(int argc, char **argv, int *ret_words
     return NULL;
 }
 
+static bool asks_for_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0;
+}
+
+/* The commands that begin with this word. false: none. */
+static bool print_group(const char *group)
+{
+    size_t len = strlen(group);
+    bool any = false;
+    for (const struct cli_command *const *at = cli_commands; *at; at++) {
+        if (strncmp((*at)->name, group, len) != 0 || (*at)->name[len] != ' ')
+            continue;
+        if (!any)
+            printf("Usage: clymq %s COMMAND [ARGUMENT]... [FLAG]...\n\nCommands:\n", group);
+        any = true;
+        printf("  %-18s %s\n", (*at)->name, (*at)->summary);
+    }
+    if (any)
+        printf("\n`clymq help %s COMMAND` tells all about one.\n", group);
+    return any;
+}
+
 /* No command of that name: says which there are, or which was meant. */
 static int unknown_command(int argc, char **argv)
 {
@@ -111,6 +135,8 @@ static int run_help(int argc, char **argv)
         return cli_finish_output(CLI_OK);
     }
     const struct cli_command *command = cli_find_command(argc, argv, &words);
+    if (!command && argc == 1 && print_group(argv[0]))
+        return cli_finish_output(CLI_OK);
     return command ? print_command_help(command) : unknown_command(argc, argv);
 }
 
@@ -143,7 +169,10 @@ static int run_command(const struct cli_command *command, int argc, char **argv)
     /* options_parse_flags takes argv with the program's name in front. */
     struct strbuf error = {0};
     int code = values ? parse(command, values, &argc, argv, &error) : CLYMQ_ENOMEM;
-    if (code) {
+    if (code == CLYMQ_ENOMEM) {
+        cli_complain("%s", error_sentence(code));
+        code = CLI_FAILED;
+    } else if (code) {
         if (error.len)
             cli_complain("%s (see `clymq help %s`)", error.data, command->name);
         code = CLI_USAGE;
@@ -188,6 +217,7 @@ int main(int argc, char **argv)
 {
     /* A closed pipe shows as an error of writing, which ends the program in order. */
     signal(SIGPIPE, SIG_IGN);
+    (void)io_fill_standard_streams(); /* where it cannot, nothing else can be opened either */
     mem_keep_freed();
     if (argc < 2) {
         print_overview(stderr);
@@ -210,6 +240,8 @@ int main(int argc, char **argv)
         return cli_usage("only --coordinator, --timeout and --json may stand before the command, and a "
                          "command must follow (`clymq help` lists them)");
     const struct cli_command *command = cli_find_command(argc - 1 - flags, argv + 1 + flags, &words);
+    if (!command && argc == 3 + flags && asks_for_help(argv[2 + flags]) && print_group(argv[1 + flags]))
+        return cli_finish_output(CLI_OK);
     if (!command)
         return unknown_command(argc - 1 - flags, argv + 1 + flags);
     /* As if they stood behind it. */

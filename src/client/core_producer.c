@@ -58,9 +58,9 @@ static void deliver_record(struct core_producer *producer, struct accumulator_ba
                            int error, int64_t offset, struct batch_record *record)
 {
     clymq_header few[DELIVERY_HEADERS], *headers = few, *many = NULL;
-    size_t count = 0;
-    if (record->header_count > DELIVERY_HEADERS)
-        headers = many = mem_calloc((size_t)record->header_count, sizeof(*many));
+    size_t count = 0, total = (size_t)record->header_count;
+    if (total > DELIVERY_HEADERS)
+        headers = many = mem_calloc(total, sizeof(*many));
     clymq_message message = {
         .offset = offset,
         .timestamp_ms = record->timestamp_ms,
@@ -70,20 +70,20 @@ static void deliver_record(struct core_producer *producer, struct accumulator_ba
         .value_len = record->value.len,
         .headers = headers,
     };
-    /* Keys of headers are not NUL-terminated in the batch: here they are copied so that they are. */
+    /* Keys of headers are not NUL-terminated in the batch: here they are copied so that they are. First the
+     * texts, which may move while they grow, then the pointers into them. */
     struct strbuf keys = {0};
-    size_t starts[DELIVERY_HEADERS], total = (size_t)record->header_count;
     struct batch_record_header header;
-    while (headers && count < total && count < DELIVERY_HEADERS && batch_header_next(record, &header) == 0) {
-        starts[count] = keys.len;
+    while (headers && count < total && batch_header_next(record, &header) == 0) {
+        const char *place = (const char *)(uintptr_t)keys.len;
+        headers[count++] = (clymq_header){place, header.value.ptr, header.value.len};
         strbuf_append(&keys, header.key.ptr, header.key.len);
         strbuf_append(&keys, "", 1);
-        headers[count++] = (clymq_header){NULL, header.value.ptr, header.value.len};
     }
     if (keys.failed)
         count = 0;
     for (size_t i = 0; i < count; i++)
-        headers[i].key = keys.data + starts[i];
+        headers[i].key = keys.data + (uintptr_t)headers[i].key;
     message.header_count = count;
     deliver(producer, batch, index, error, &message);
     strbuf_free(&keys);

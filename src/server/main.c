@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "io/standard_streams.h"
 #include "server/notify.h"
 #include "server/server.h"
 
@@ -111,7 +112,7 @@ static int configure_log(const struct server_options *options, struct strbuf *er
                       options->log_level);
     else if (result)
         strbuf_printf(error, "cannot open the log file %s: %s", options->log_file ? options->log_file : "",
-                      error_sentence(result));
+                      error_file_sentence(result));
     return result;
 }
 
@@ -256,6 +257,8 @@ int main(int argc, char **argv)
 
     if (code >= 0)
         return code;
+    if (io_fill_standard_streams())
+        return EXIT_FAILED;
     mem_keep_freed();
     if (server_options_read(&options, argc, argv, environ, &error) || configure_log(&options, &error)) {
         server_options_free(&options);

@@ -22,7 +22,8 @@ struct run {
     size_t most_bytes;
     bool is_control; /* a run that must be found faulty: problems are counted instead of failing */
     unsigned problems;
-    bool may_repeat; /* the producer table is lost at times: the same send may be stored again */
+    size_t many_headers; /* of the message sent last, instead of the usual few */
+    bool may_repeat;     /* the producer table is lost at times: the same send may be stored again */
 };
 
 static void on_delivery(void *ctx, int error, const clymq_message *message)
@@ -37,7 +38,15 @@ static void on_delivery(void *ctx, int error, const clymq_message *message)
     snprintf(run->partition[id], sizeof(run->partition[id]), "%s",
              message->partition ? message->partition : "");
     run->told++;
-    if (message->value) {
+    if (message->value && run->many_headers) {
+        char key[32];
+        assert_int_equal(message->header_count, run->many_headers);
+        for (size_t i = 0; i < run->many_headers; i++) {
+            snprintf(key, sizeof(key), "key %zu", i);
+            assert_string_equal(message->headers[i].key, key);
+            assert_int_equal(message->headers[i].value_len, i % 3);
+        }
+    } else if (message->value) {
         assert_int_equal(message->header_count, id % 4);
         if (id % 4 == 3) {
             assert_string_equal(message->headers[0].key, "number");
@@ -214,6 +223,33 @@ static void test_plain(void **state)
         if (id % 3 == 1)
             assert_string_equal(run->partition[id], run->partition[1]);
     run_end(run);
+}
+
+/* A delivery shows the message as it was given, with all its headers. */
+static void test_many_headers(void **state)
+{
+    for (size_t count = 15; count <= 300; count += 19) {
+        struct run *run = run_new();
+        char keys[300][16];
+        clymq_header headers[300];
+        run_start(run, 1, 1);
+        run->many_headers = count;
+        for (size_t i = 0; i < count; i++) {
+            snprintf(keys[i], sizeof(keys[i]), "key %zu", i);
+            headers[i] = (clymq_header){keys[i], "ab", i % 3};
+        }
+        clymq_message message = {.topic = run->cluster.topic,
+                                 .value = "x",
+                                 .value_len = 1,
+                                 .headers = headers,
+                                 .header_count = count};
+        run->count = 1;
+        run->outcome[0] = NOT_TOLD;
+        assert_int_equal(core_producer_add(run->producer, &message, NULL), 0);
+        assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 10000));
+        assert_int_equal(run->outcome[0], 0);
+        run_end(run);
+    }
 }
 
 static void test_compressions(void **state)
@@ -635,21 +671,14 @@ int main(int argc, char **argv)
     if (argc > 2)
         seeds = strtoull(argv[2], NULL, 10);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_compressions),
-        cmocka_unit_test(test_linger),
-        cmocka_unit_test(test_unknown_topic),
-        cmocka_unit_test(test_nobody_there),
-        cmocka_unit_test(test_restart),
-        cmocka_unit_test(test_delivery_timeout),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_too_big),
-        cmocka_unit_test(test_free_tells),
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_storm),
-        cmocka_unit_test(test_storm_forgetful),
-        cmocka_unit_test(test_control),
+        cmocka_unit_test(test_plain),           cmocka_unit_test(test_many_headers),
+        cmocka_unit_test(test_compressions),    cmocka_unit_test(test_linger),
+        cmocka_unit_test(test_unknown_topic),   cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_restart),         cmocka_unit_test(test_delivery_timeout),
+        cmocka_unit_test(test_bounds),          cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_too_big),         cmocka_unit_test(test_free_tells),
+        cmocka_unit_test(test_no_memory),       cmocka_unit_test(test_storm),
+        cmocka_unit_test(test_storm_forgetful), cmocka_unit_test(test_control),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
