@@ -1,6 +1,7 @@
 /* clymq consume: messages to standard output, one a line. */
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -119,8 +120,14 @@ static int flush_output(struct reading *reading)
         ssize_t wrote = write(STDOUT_FILENO, reading->out.data + done, reading->out.len - done);
         if (wrote < 0 && errno == EINTR && !cli_interrupted())
             continue;
+        if (wrote < 0 && errno == EAGAIN && !cli_interrupted()) {
+            /* Whoever shares the pipe or terminal has made it non-blocking. */
+            struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+            (void)poll(&output, 1, IDLE_MS);
+            continue;
+        }
         if (wrote < 0) {
-            if (errno == EPIPE || errno == EINTR)
+            if (errno == EPIPE || cli_interrupted())
                 return CLYMQ_ECLOSED;
             cli_complain("cannot write to standard output: %s", strerror(errno));
             return CLYMQ_EIO;
@@ -129,6 +136,13 @@ static int flush_output(struct reading *reading)
     }
     reading->out.len = 0;
     return 0;
+}
+
+/* Whether whoever read the output has gone: the next write would tell, but there may be none for long. */
+static bool nobody_reads(void)
+{
+    struct pollfd output = {.fd = STDOUT_FILENO};
+    return poll(&output, 1, 0) > 0 && (output.revents & (POLLERR | POLLHUP)) != 0;
 }
 
 static int64_t wall_ms(void)
@@ -192,6 +206,12 @@ static int read_failed(struct reading *reading, int error)
     return CLI_FAILED;
 }
 
+/* The exit code where the output could not be written. */
+static int output_failed(int error)
+{
+    return error != CLYMQ_ECLOSED ? CLI_FAILED : cli_interrupted() ? CLI_INTERRUPTED : CLI_OK;
+}
+
 /* Reads until told to stop. Returns the exit code. */
 static int read_all(struct reading *reading)
 {
@@ -203,8 +223,10 @@ static int read_all(struct reading *reading)
         if (got == 0) {
             int error = flush_output(reading);
             if (error)
-                return error == CLYMQ_ECLOSED ? CLI_OK : CLI_FAILED;
+                return output_failed(error);
             if (stops && clymq_consumer_at_end(reading->consumer))
+                return CLI_OK;
+            if (nobody_reads())
                 return CLI_OK;
             got = clymq_consume(reading->consumer, IDLE_MS, &message);
         }
@@ -226,7 +248,7 @@ static int read_all(struct reading *reading)
         if (last || reading->out.len >= OUTPUT_FLUSH) {
             int error = flush_output(reading);
             if (error)
-                return error == CLYMQ_ECLOSED ? CLI_OK : CLI_FAILED;
+                return output_failed(error);
         }
         if (last)
             return CLI_OK;

@@ -307,8 +307,13 @@ static int send_input(struct run *run, struct lines *input, const char *name)
         int error = run->values->whole_file ? lines_rest(input, &piece) : lines_next(input, &piece);
         if (error == CLYMQ_ENOENT)
             return 0;
-        if (error == CLYMQ_EAGAIN)
+        if (error == CLYMQ_EAGAIN) {
+            /* A signal, or whoever shares the pipe or terminal has made it non-blocking. */
+            struct pollfd pending = {.fd = input->fd, .events = POLLIN};
+            if (input->os_error == EAGAIN)
+                (void)poll(&pending, 1, -1);
             continue;
+        }
         if (error == CLYMQ_EIO)
             cli_complain("%s: %s", name, strerror(input->os_error));
         else if (error == CLYMQ_ETOOBIG)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -163,6 +164,71 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(consumer.wait(30), 0)
         self.assertEqual(consumer.stderr.read(), b"")
         consumer.stderr.close()
+
+    def test_closed_pipe_of_a_quiet_topic(self):
+        """Whoever follows a topic ends when its reader has gone, though nothing is left to be written."""
+        name = self.topic()
+        self.clymq("produce", name, stdin=b"only\n")
+        consumer = harness.clymq_start(self.server, "consume", name, "--from", "beginning", stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE)
+        self.assertEqual(consumer.stdout.readline(), b"only\n")
+        consumer.stdout.close()
+        self.assertEqual(consumer.wait(30), 0)
+        self.assertEqual(consumer.stderr.read(), b"")
+        consumer.stderr.close()
+
+    def test_pipes_that_do_not_block(self):
+        """As some programs leave the pipes that they share: nothing is lost, and nobody spins meanwhile."""
+        name = self.topic()
+        data = b"a line\n" * 100000
+        for way in ("in", "out"):
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                theirs.setblocking(False)
+                if way == "in":
+                    child = harness.clymq_start(self.server, "produce", name, stdin=theirs, stderr=subprocess.PIPE)
+                    theirs.close()
+                    ours.sendall(data[:7])
+                    time.sleep(0.5)  # it has nothing to do: the processor time below tells what it did
+                    ours.sendall(data[7:])
+                    ours.shutdown(socket.SHUT_WR)
+                else:
+                    child = harness.clymq_start(self.server, "consume", name, "--from", "beginning", "--exit-at-end",
+                                                stdout=theirs, stderr=subprocess.PIPE)
+                    theirs.close()
+                    time.sleep(0.5)
+                    read = b"".join(iter(lambda: ours.recv(1 << 20), b""))
+                    self.assertEqual(len(read), len(data))
+                    self.assertEqual(read, data)
+                _, status, usage = os.wait4(child.pid, 0)
+                self.assertEqual(status, 0, child.stderr.read())
+                child.returncode = 0
+                child.stderr.close()
+                self.assertLess(usage.ru_utime + usage.ru_stime, 0.3, way)
+
+    def test_closed_standard_streams(self):
+        """Nothing else may come to stand where output goes."""
+        program = os.path.join(harness.BIN, "clymq")
+        for redirect, code, word in (("<&-", 0, b""), (">&-", 1, b"standard output"), ("2>&-", 0, b""), ("<&- 2>&-", 0, b"")):
+            done = subprocess.run(["sh", "-c", f"{program} topic list --coordinator {self.server.coordinator} {redirect}"],
+                                  capture_output=True, timeout=60)
+            self.assertEqual(done.returncode, code, (redirect, done))
+            self.assertIn(word, done.stderr)
+        server = harness.Server()
+        self.addCleanup(server.close)
+        shell = subprocess.Popen(["sh", "-c", " ".join(server.command()) + " <&- 2>&- & echo $! && wait $!"],
+                                 stdout=subprocess.PIPE)
+        pid = int(shell.stdout.readline())
+        try:
+            self.assertIn(b"serves", shell.stdout.readline())
+            harness.clymq(server, "topic", "create", "t")
+            harness.clymq(server, "produce", "t", stdin=b"x\n")
+            opened = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 2)]
+        finally:
+            os.kill(pid, signal.SIGTERM)
+        self.assertEqual(shell.wait(60), 0)
+        shell.stdout.close()
+        self.assertEqual(opened, ["/dev/null", "/dev/null"])
 
     def test_rate(self):
         name = self.topic()

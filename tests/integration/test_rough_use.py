@@ -222,9 +222,16 @@ class WithoutServer(unittest.TestCase):
         commands = [line[2:21].strip() for line in overview.stdout.decode().splitlines() if line.startswith("  ")]
         self.assertIn("topic create", commands)
         for command in commands:
-            done = subprocess.run([program, "help", *command.split()], capture_output=True, timeout=60)
-            self.assertEqual(done.returncode, 0, command)
-            self.assertIn(b"Usage: clymq " + command.encode(), done.stdout)
+            for words in (["help", *command.split()], [*command.split(), "--help"]):
+                done = subprocess.run([program, *words], capture_output=True, timeout=60)
+                self.assertEqual(done.returncode, 0, words)
+                self.assertIn(b"Usage: clymq " + command.encode(), done.stdout)
+        for group, member in (("topic", b"topic describe "), ("bench", b"bench e2e ")):
+            for words in (["help", group], [group, "--help"], [group, "help"]):
+                done = subprocess.run([program, *words], capture_output=True, timeout=60)
+                self.assertEqual(done.returncode, 0, words)
+                self.assertIn(member, done.stdout)
+                self.assertEqual(done.stderr, b"")
 
 
 if __name__ == "__main__":
