@@ -2,11 +2,13 @@
 #define LOG_MODULE "admin"
 #include "admin/admin.h"
 
+#include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -118,6 +120,21 @@ static void note_address(struct admin *admin, const char *asked)
              info ? (unsigned)info->port : 0U);
 }
 
+/* The library does not say why it could not listen: trying the same tells. */
+static int listen_error(const struct sockaddr_storage *address)
+{
+    socklen_t len = address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1, error;
+
+    if (fd < 0)
+        return error_from_errno(errno);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    error = bind(fd, (const struct sockaddr *)address, len) || listen(fd, 1) ? error_from_errno(errno)
+                                                                             : CLYMQ_EBUSY;
+    close(fd);
+    return error;
+}
+
 int admin_start(const struct admin_config *config, struct admin **ret_admin)
 {
     struct sockaddr_storage socket_address = {0};
@@ -140,7 +157,7 @@ int admin_start(const struct admin_config *config, struct admin **ret_admin)
                          MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_END);
     if (!admin->daemon) {
         mem_free(admin);
-        return CLYMQ_EBUSY;
+        return listen_error(&socket_address);
     }
     note_address(admin, config->address);
     admin->config.address = admin->address;

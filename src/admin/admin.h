@@ -21,7 +21,8 @@ struct admin_config {
     void *ctx;
 };
 
-/* CLYMQ_EBUSY: the port is taken; CLYMQ_EINVAL: a bad address. */
+/* CLYMQ_EBUSY: the port is taken; CLYMQ_EUNREACH: this machine has no such address; CLYMQ_EDENIED: the port
+ * is not for this user; CLYMQ_EINVAL: a bad address or unknown name. */
 int admin_start(const struct admin_config *config, struct admin **ret_admin);
 /* Where it really listens, "HOST:PORT". */
 const char *admin_address(const struct admin *admin);

@@ -39,6 +39,13 @@ bool error_retriable(int error)
     return error_row(error)->retriable;
 }
 
+const char *error_file_sentence(int error)
+{
+    return error == CLYMQ_EDENIED
+               ? "this user may not do that there, or it is mounted read-only: check owner, mode and mount"
+               : error_sentence(error);
+}
+
 int error_from_errno(int errno_value)
 {
     switch (errno_value) {

@@ -67,5 +67,8 @@ const char *error_name(int error);
 bool error_retriable(int error);
 /* The table's number for a value of errno (CLYMQ_EIO where none fits). errno_value > 0. */
 int error_from_errno(int errno_value);
+/* The sentence for an error of a local file or folder: whose table's one speaks of servers says instead what
+ * to look at on this machine. */
+const char *error_file_sentence(int error);
 
 #endif

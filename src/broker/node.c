@@ -328,7 +328,7 @@ static int start_servers(struct broker_node *node, char *sentence, size_t cap)
     }
     if (error) {
         snprintf(sentence, cap, "cannot listen on %s (%s): choose another address with --%s-listen", listen,
-                 error == CLYMQ_EBUSY ? "it is in use by another process" : error_sentence(error), name);
+                 net_listen_problem(error), name);
         return error;
     }
     advertise(node->broker_advertised, config->advertise_broker, node->broker_address);

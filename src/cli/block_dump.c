@@ -227,8 +227,10 @@ static int dump_run(void *values_ptr, int argc, char **argv)
         int error = told ? dump_path(&dump, argv[i]) : CLYMQ_ENOMEM;
         if (error) {
             cli_complain("%s: %s", told ? told : "",
-                         error == CLYMQ_ENOENT ? "no such file, or a folder without segments (*.log)"
-                                               : error_sentence(error));
+                         error == CLYMQ_ENOENT
+                             ? "no such file, or a folder without segments (*.log): a block's folder is "
+                               "data/TOPIC_ID/PARTITION/BLOCK"
+                             : error_file_sentence(error));
             return cli_finish_output(CLI_FAILED);
         }
     }

@@ -77,7 +77,7 @@ static int fsck_refused(const char *path, int error)
     else if (error == CLYMQ_ELOCKED)
         cli_complain("%s: in use by a server: stop it first", path);
     else
-        cli_complain("%s: %s", path, error_sentence(error));
+        cli_complain("%s: %s", path, error_file_sentence(error));
     return CLI_FAILED;
 }
 

@@ -54,11 +54,17 @@ static void call_give_up(struct core_call *call)
         struct strbuf list = {0};
         for (size_t i = 0; i < call->core->coordinator_count; i++)
             strbuf_printf(&list, "%s%s", i ? ", " : "", call->core->coordinators[i]);
-        snprintf(call->sentence, sizeof(call->sentence),
-                 "no coordinator answered within %" PRId64
-                 " ms (asked: %.120s; last: %.120s); check that clymqd runs there",
-                 call->reached ? call->timeout_ms : call->unreachable_ms, list.data ? list.data : "?",
-                 last[0] ? last : "no answer");
+        const char *asked = list.data ? list.data : "?";
+        if (call->reached)
+            snprintf(call->sentence, sizeof(call->sentence),
+                     "no coordinator answered within %" PRId64
+                     " ms (asked: %.120s; last: %.120s); check that clymqd runs there",
+                     call->timeout_ms, asked, last[0] ? last : "no answer");
+        else
+            snprintf(call->sentence, sizeof(call->sentence),
+                     "cannot connect to any coordinator within %" PRId64
+                     " ms (asked: %.240s): check the address, and that clymqd runs there",
+                     call->unreachable_ms, asked);
         strbuf_free(&list);
     }
     call_finish(call, error, NULL);

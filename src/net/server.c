@@ -160,6 +160,23 @@ int net_server_address(const struct net_server *server, char *out, size_t cap)
     return io_listener_address(server->listener, out, cap);
 }
 
+/* The error table's sentences are for those who connect. */
+const char *net_listen_problem(int error)
+{
+    switch (error) {
+    case CLYMQ_EBUSY:
+        return "it is in use by another process";
+    case CLYMQ_EUNREACH:
+        return "this machine has no such address";
+    case CLYMQ_EINVAL:
+        return "the host's name is unknown here";
+    case CLYMQ_EDENIED:
+        return "this user may not: ports below 1024 need a right of their own";
+    default:
+        return error_sentence(error);
+    }
+}
+
 void net_server_stop(struct net_server *server, int64_t grace_ms, void (*done)(void *ctx), void *ctx)
 {
     assert(!server->stopping && grace_ms >= 0);

@@ -102,6 +102,8 @@ struct net_server_config {
 int net_server_start(struct shards *shards, const struct net_server_config *config, struct metrics *metrics,
                      struct net_server **ret_server);
 int net_server_address(const struct net_server *server, char *out, size_t cap);
+/* Why one cannot listen somewhere, in words; error is net_server_start's. */
+const char *net_listen_problem(int error);
 /* Stops accepting; connections without unanswered calls are closed, the others when their last answer is
  * sent, all after grace_ms. done is called on shard 0. */
 void net_server_stop(struct net_server *server, int64_t grace_ms, void (*done)(void *ctx), void *ctx);

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "broker/node.h"
+#include "net/server.h"
 #include "server/machine.h"
 #include "store/block.h"
 #include "store/reserve.h"
@@ -32,6 +33,7 @@ struct server {
     struct admin *admin;
     struct net_quota connections; /* of all ports */
     int64_t open_files;           /* of each shard */
+    int64_t shutdown_grace_ms;
     bool started;
     char broker_id[256], advertise_broker[MACHINE_NAME_CAP], advertise_coordinator[MACHINE_NAME_CAP];
     char meta_path[4096];
@@ -180,17 +182,9 @@ static int make_node(struct server *server)
 
 /* ---- opening ---- */
 
-/* The sentences of the error table speak to clients. */
 static const char *folder_problem(int error)
 {
-    switch (error) {
-    case CLYMQ_EDENIED:
-        return "the user that runs clymqd may not use it: check its owner and mode";
-    case CLYMQ_ENOENT:
-        return "it cannot be made there, or is not a folder";
-    default:
-        return error_sentence(error);
-    }
+    return error == CLYMQ_ENOENT ? "it cannot be made there, or is not a folder" : error_file_sentence(error);
 }
 
 static int open_folder(struct server *server, struct strbuf *error)
@@ -217,7 +211,7 @@ static int open_folder(struct server *server, struct strbuf *error)
     result = io_fs_make_dir(server->fs, "meta"); /* synced with the broker's id */
     result = result == CLYMQ_EEXIST ? 0 : result;
     if (result)
-        strbuf_printf(error, "cannot make the folder %s/meta: %s", dir, error_sentence(result));
+        strbuf_printf(error, "cannot make the folder %s/meta: %s", dir, error_file_sentence(result));
     snprintf(server->meta_path, sizeof(server->meta_path), "%s/" META_FILE, dir);
     return result;
 }
@@ -261,7 +255,7 @@ static int choose_broker_id(struct server *server, struct strbuf *error)
         result = io_fs_sync_dir(server->fs, "");
     }
     if (result)
-        strbuf_printf(error, "%s/%s: %s", server->options->data_dir, path, error_sentence(result));
+        strbuf_printf(error, "%s/%s: %s", server->options->data_dir, path, error_file_sentence(result));
     else
         snprintf(server->broker_id, sizeof(server->broker_id), "%s", kept);
     return result;
@@ -310,6 +304,7 @@ int server_open(const struct server_options *options, struct strbuf *error, stru
         return CLYMQ_ENOMEM;
     *ret_server = server;
     server->options = options;
+    server->shutdown_grace_ms = options->shutdown_grace_ms;
     share_descriptors(server, shards);
     warn_of_fsync(options);
     server->metrics = metrics_new();
@@ -378,8 +373,7 @@ static int start_admin(struct server *server, struct strbuf *error)
     result = admin_start(&config, &server->admin);
     if (result)
         strbuf_printf(error, "cannot listen on %s (%s): choose another address with --admin-listen, or off",
-                      config.address,
-                      result == CLYMQ_EBUSY ? "it is in use by another process" : error_sentence(result));
+                      config.address, net_listen_problem(result));
     return result;
 }
 
@@ -423,6 +417,7 @@ int server_reload(struct server *server, const struct server_options *options)
     broker_node_config_defaults(&config);
     fill_reloadable(options, &config);
     config.max_batch_bytes = server->options->max_message_bytes;
+    server->shutdown_grace_ms = options->shutdown_grace_ms;
     return broker_node_reload(server->node, &config);
 }
 
@@ -431,7 +426,7 @@ void server_stop(struct server *server, void (*on_done)(void *ctx), void *ctx)
     server->on_done = on_done;
     server->done_ctx = ctx;
     server->error = 0;
-    broker_node_stop(server->node, server->options->shutdown_grace_ms, on_node_done, server);
+    broker_node_stop(server->node, server->shutdown_grace_ms, on_node_done, server);
 }
 
 int server_stopped(const struct server *server)

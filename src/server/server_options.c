@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "io/address.h"
 
 #define AT(field) offsetof(struct server_options, field)
 #define MB        ((int64_t)1 << 20)
@@ -54,14 +55,14 @@ const struct option server_option_table[] = {
      .fallback = "127.0.0.1:8888", .section = "Network", .placeholder = "HOST:PORT",
      .help = "Where the broker takes calls; port 0 = any."},
     {.name = "admin_listen", .type = OPTION_TEXT, .offset = AT(admin_listen), .fallback = "127.0.0.1:8880",
-     .section = "Network", .placeholder = "HOST:PORT",
-     .help = "Where /metrics and /health are served over HTTP; \"off\" = nowhere."},
+     .section = "Network", .placeholder = "HOST:PORT|off",
+     .help = "Where /metrics and /health are served over HTTP; off: they are not."},
     {.name = "kafka_listen", .type = OPTION_TEXT, .offset = AT(kafka_listen), .fallback = "off",
      .section = "Network", .placeholder = "HOST:PORT",
-     .help = "The Kafka protocol's port; it is not there yet, so only \"off\" works."},
+     .help = "The Kafka protocol's port. Not there yet: it can only be off."},
     {.name = "peer_listen", .type = OPTION_TEXT, .offset = AT(peer_listen), .fallback = "off",
      .section = "Network", .placeholder = "HOST:PORT",
-     .help = "The port for other servers; it comes with the cluster, so only \"off\" works."},
+     .help = "The port for other servers. It comes with the cluster: until then it can only be off."},
     {.name = "advertise_broker", .type = OPTION_TEXT, .offset = AT(advertise_broker), .section = "Network",
      .placeholder = "HOST[:PORT]",
      .help = "The broker's address as clients see it, where it is not the one it listens on."},
@@ -181,20 +182,25 @@ static const char *const foreign_variables[] = {
 
 /* ---- checks ---- */
 
+static const char *usual_port(const char *name)
+{
+    return strcmp(name, "coordinator_listen") == 0 ? "7878"
+           : strcmp(name, "broker_listen") == 0    ? "8888"
+                                                   : "8880";
+}
+
 static int check_address(const char *name, const char *address, bool may_be_off, struct strbuf *error)
 {
-    const char *colon = strrchr(address, ':');
-    char *end;
-    long port;
+    char host[256];
+    uint16_t port;
 
     if (may_be_off && strcmp(address, "off") == 0)
         return 0;
-    port = colon && colon[1] ? strtol(colon + 1, &end, 10) : -1;
-    if (port >= 0 && port <= 65535 && *end == 0)
+    if (io_address_split(address, host, sizeof(host), &port) == 0)
         return 0;
-    strbuf_printf(error, "option %s: \"%s\" is not an address: write HOST:PORT, such as 127.0.0.1:%s%s", name,
-                  address, strcmp(name, "coordinator_listen") == 0 ? "7878" : "8888",
-                  may_be_off ? ", or off" : "");
+    strbuf_printf(error,
+                  "option %s: \"%s\" is not an address: write HOST:PORT, such as 127.0.0.1:%s or [::1]:%s%s",
+                  name, address, usual_port(name), usual_port(name), may_be_off ? ", or off" : "");
     return CLYMQ_EINVAL;
 }
 

@@ -47,7 +47,7 @@ static int fail(struct strbuf *error, int code, const char *sentence)
 
 static int fail_io(struct strbuf *error, int code, const char *file)
 {
-    strbuf_printf(error, "%s in the data folder: %s", file, error_sentence(code));
+    strbuf_printf(error, "%s in the data folder: %s", file, error_file_sentence(code));
     return code;
 }
 

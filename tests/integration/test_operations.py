@@ -25,6 +25,10 @@ def fetch(server, path):
         return answer.code, answer.read().decode()
 
 
+def unanswered(server):
+    return sum(int(value) for value in re.findall(r"^clymq_net_inflight_bytes\{.*\} (\d+)$", fetch(server, "/metrics")[1], re.MULTILINE))
+
+
 class Documents(unittest.TestCase):
     def check(self, tool):
         done = subprocess.run(
@@ -119,6 +123,23 @@ class Running(unittest.TestCase):
         harness.clymq(server, "topic", "create", "t")
         self.assertEqual(server.stop(), 0)
         self.assertTrue(self.logged("stopped"))
+
+    def test_reload_of_the_grace(self):
+        """A stop waits for requests under way as long as the options that were read last say."""
+        self.configure(log_file=self.log, shutdown_grace_ms="10m", send_ms="10m")
+        server = self.start()
+        harness.clymq(server, "topic", "create", "t")
+        harness.clymq(server, "produce", "t", stdin=b"".join(b"%d %s\n" % (i, b"x" * 10000) for i in range(127)))
+        self.configure(log_file=self.log, shutdown_grace_ms="10ms", send_ms="10m")
+        server.signal(signal.SIGHUP)
+        harness.wait_until(lambda: self.logged("options read again"), "it has read them")
+        types = harness.generated()[2]
+        with harness.broker(server) as client:
+            for _ in range(64):  # more than fits between the two, and nobody reads it
+                client.send_pull(types.PullRequest(consumer="c", topic="t", key="0", offset=0, size=127, option=4))
+            harness.wait_until(lambda: unanswered(server) > 0, "requests are under way")
+            server.signal(signal.SIGTERM)
+            server.wait(30)
 
     def test_retention_by_option_and_topic(self):
         self.configure(retention_check_ms="100ms", segment_bytes="1M", retention_bytes="2M")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import unittest
@@ -160,6 +161,51 @@ class Refusals(unittest.TestCase):
         done = subprocess.run(other.command(), capture_output=True, timeout=60)
         self.assertEqual(done.returncode, 1)
         self.assertIn(str(self.server.broker_port), done.stderr.decode())
+
+    def test_addresses_that_cannot_be(self):
+        for option in ("coordinator-listen", "broker-listen", "admin-listen"):
+            for address, code, word in (
+                ("127.0.0.1: 78", 2, "HOST:PORT"),
+                ("::1:7878", 2, "[::1]"),
+                ("192.0.2.1:7878", 1, "no such address"),
+                ("nobody.invalid:7878", 1, "unknown"),
+                (f"127.0.0.1:{self.taken_port()}", 1, "in use"),
+            ):
+                server = harness.Server()
+                self.addCleanup(server.close)
+                server.options[option] = address
+                done = subprocess.run(server.command(), capture_output=True, timeout=60)
+                stderr = done.stderr.decode()
+                self.assertEqual(done.returncode, code, (option, address, stderr))
+                self.assertIn(word, stderr, (option, address))
+                self.assertIn(option if code == 1 else option.replace("-", "_"), stderr)
+
+    def taken_port(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        return listener.getsockname()[1]
+
+    def test_read_only_folder(self):
+        """Refused with the reason; what only looks may still look."""
+        self.make_data()
+        folder = tempfile.mkdtemp(prefix="clymq-test-")
+        self.addCleanup(os.rmdir, folder)
+        bound = subprocess.run(["mount", "--bind", self.server.data_dir, folder], capture_output=True)
+        if bound.returncode != 0:
+            raise unittest.SkipTest("cannot mount: " + bound.stderr.decode().strip())
+        self.addCleanup(subprocess.run, ["umount", "-l", folder])
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        done = subprocess.run([*self.server.command()[:1], "--data-dir", folder], capture_output=True, timeout=60)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("read-only", done.stderr.decode())
+        done = subprocess.run([os.path.join(harness.BIN, "clymq"), "fsck", folder], capture_output=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(b" 0 damaged places", done.stdout)
+        done = subprocess.run([os.path.join(harness.BIN, "clymq"), "block", "dump", os.path.dirname(self.logs()[0])],
+                              capture_output=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.server.start()  # whoever looks must not keep the server out for longer
+        self.assertEqual(self.server.stop(), 0)
 
     def test_unsafe_fsync_warns(self):
         self.server.options["fsync"] = "never"

@@ -73,6 +73,8 @@ static void test_mistakes_are_named(void **state)
         {"--shards", "257", "shards"},
         {"--fsync", "sometimes", "commit"},
         {"--broker-listen", "nowhere", "broker"},
+        {"--broker-listen", "127.0.0.1: 78", "broker_listen"},
+        {"--broker-listen", "::1:7878", "[::1]"},
         {"--broker-listen", "host:99999", "broker_listen"},
         {"--broker-listen", "off", "broker_listen"},
         {"--coordinator-listen", "host:", "coordinator_listen"},
