@@ -158,8 +158,10 @@ void store_forget_closed(struct store *store, struct uuid id)
 void store_renew_entry(struct store *store, struct uuid id)
 {
     struct strbuf *dropped = &store->dropped;
-    store_forget_closed(store, id);
-    block_trim_keep_entry(store, id);
+    struct state_entry *old = map_remove(store->closed, bytes_of(id.byte, sizeof(id.byte)));
+    if (old) /* whatever is being deleted has one */
+        block_trim_keep_entry(store, id);
+    mem_free(old);
     for (size_t i = 0; i + 16 <= dropped->len; i += 16) {
         if (memcmp(dropped->data + i, id.byte, 16) == 0) {
             memmove(dropped->data + i, dropped->data + i + 16, dropped->len - i - 16);
