@@ -8,9 +8,11 @@ import base64
 import json
 import os
 import random
+import re
 import subprocess
 import threading
 import unittest
+import urllib.request
 
 import harness
 
@@ -119,13 +121,22 @@ class KillNine(unittest.TestCase):
                 self.assertEqual(found[: len(expected)], expected)
                 self.assertLessEqual(len(found), len(expected) + 1)
 
+    def recovered_bytes(self, server):
+        with urllib.request.urlopen(f"http://{server.options['admin-listen']}/metrics", timeout=60) as page:
+            text = page.read().decode()
+        return sum(int(value) for value in re.findall(r"^clymq_recovered_bytes_total\{.*\} (\d+)$", text, re.MULTILINE))
+
     def test_clean_stop_reads_nothing_again(self):
-        server = harness.Server().start()
+        server = harness.Server(admin_listen=f"127.0.0.1:{harness.free_port()}").start()
         self.addCleanup(server.close)
         harness.clymq(server, "topic", "create", "t", "--partitions", 2)
         harness.clymq(server, "produce", "t", stdin=b"".join(b"line %d\n" % i for i in range(1000)))
+        server.kill()
+        server.start()
+        self.assertGreater(self.recovered_bytes(server), 0)
         self.assertEqual(server.stop(), 0)
         server.start()
+        self.assertEqual(self.recovered_bytes(server), 0)
         out = harness.clymq(server, "consume", "t", "--from", "beginning", "--exit-at-end").stdout
         self.assertEqual(sorted(out.splitlines()), sorted(b"line %d" % i for i in range(1000)))
 
