@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "sim/machine.h"
@@ -188,6 +189,18 @@ static bool says_failed(const char *detail)
     return strstr(detail, "log failed") || strstr(detail, "LOG_FAILED") || strstr(detail, "damaged");
 }
 
+/* What speaks of a malformed request, which none of the clients makes. */
+static bool says_malformed(const char *detail)
+{
+    static const int errors[] = {CLYMQ_EINVAL, CLYMQ_EBATCH,       CLYMQ_ENAME,
+                                 CLYMQ_EPROTO, CLYMQ_EUNSUPPORTED, CLYMQ_ECOMPRESSION};
+
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+        if (strcmp(detail, error_name(errors[i])) == 0 || strstr(detail, error_sentence(errors[i])))
+            return true;
+    return false;
+}
+
 void history_end(struct history *history, uint32_t number, enum message_state state, int64_t offset,
                  const char *detail)
 {
@@ -206,6 +219,9 @@ void history_end(struct history *history, uint32_t number, enum message_state st
     if (state == MESSAGE_REFUSED) {
         if (track && track->damaged && says_failed(detail))
             track->damage_reported = true;
+        if (says_malformed(detail))
+            run_violation(history->run, "I7", "%s was refused for ever: %s",
+                          history_message_text(history, number), detail);
         if (message->seen_offset >= 0)
             run_violation(history->run, "I5", "%s was refused (%s) after it was seen at offset %" PRId64,
                           history_message_text(history, number), detail, message->seen_offset);
