@@ -177,6 +177,13 @@ void hosted_open_block(struct broker_shard *bs, const struct hosted_spec *spec,
     partition_create_block_later(bs->store, creation);
 }
 
+static void set_serving(struct broker_shard *bs, struct hosted *hosted, bool serving)
+{
+    if (serving != hosted->serving)
+        metric_add(bs->metrics.partitions, serving ? 1 : -1);
+    hosted->serving = serving;
+}
+
 int hosted_serve(struct broker_shard *bs, const struct hosted_spec *spec)
 {
     struct partition_block *blocks MEM_CLEANUP = NULL;
@@ -187,7 +194,7 @@ int hosted_serve(struct broker_shard *bs, const struct hosted_spec *spec)
     if (error || (error = find_or_add(bs, spec, &hosted)))
         return error;
     error = open_chain(bs, spec, hosted, blocks, count);
-    hosted->serving = hosted->partition != NULL && (hosted->serving || !error);
+    set_serving(bs, hosted, hosted->partition != NULL && (hosted->serving || !error));
     return error;
 }
 
@@ -315,7 +322,7 @@ int hosted_delete(struct broker_shard *bs, const struct hosted_spec *spec)
         struct catalog_route *route = hosted->route;
 
         hosted->deleted = true;
-        hosted->serving = false;
+        set_serving(bs, hosted, false);
         if (hosted->partition)
             error = partition_delete(hosted->partition);
         forget(bs, hosted);
@@ -378,7 +385,7 @@ void hosted_close_all(struct broker_shard *bs)
     while (!list_empty(&bs->hosted)) {
         struct hosted *hosted = CONTAINER_OF(bs->hosted.next, struct hosted, link);
 
-        hosted->serving = false;
+        set_serving(bs, hosted, false);
         if (hosted->partition)
             partition_close(hosted->partition);
         forget(bs, hosted);

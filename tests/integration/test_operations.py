@@ -97,11 +97,16 @@ class Running(unittest.TestCase):
         self.assertEqual((health["status"], health["serving"], health["partitions"]), ("ok", True, 0))
         harness.clymq(server, "topic", "create", "t", "--partitions", 3)
         harness.clymq(server, "produce", "t", stdin=b"x\n" * 100)
-        harness.wait_until(lambda: json.loads(fetch(server, "/health")[1])["partitions"] == 3, "3 partitions are served")
+        for partition in range(3):  # whoever has answered is counted
+            harness.clymq(server, "produce", "t", "--partition", partition, stdin=b"x\n")
+        self.assertEqual(json.loads(fetch(server, "/health")[1])["partitions"], 3)
+        harness.clymq(server, "partition", "create", "t", "north")
+        harness.clymq(server, "produce", "t", "--partition", "north", stdin=b"x\n")
+        self.assertEqual(json.loads(fetch(server, "/health")[1])["partitions"], 4)
         self.assertEqual(fetch(server, "/nonsense")[0], 404)
         metrics = fetch(server, "/metrics")[1]
         stored = sum(int(value) for value in re.findall(r"^clymq_push_messages_total\{.*\} (\d+)$", metrics, re.MULTILINE))
-        self.assertEqual(stored, 100)
+        self.assertEqual(stored, 104)
 
     def test_reload(self):
         self.configure(log_file=self.log, push_wait_ms="5s", segment_bytes="1M")
