@@ -74,7 +74,8 @@ struct broker_node {
     struct local_broker *local;
 
     bool stopping;
-    _Atomic bool dead;    /* any thread. Freeing: callbacks do nothing */
+    bool role_waits;   /* the coordinator's role is to be taken again, and there was no memory for a timer */
+    _Atomic bool dead; /* any thread. Freeing: callbacks do nothing */
     _Atomic bool serving; /* any thread */
     struct shard_message start_message, stop_message;
     broker_node_done start_done, stop_done;

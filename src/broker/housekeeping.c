@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "broker/hosted.h"
+#include "broker/node_state.h"
 
 enum { GAUGES_MS = 1000, TIDY_MS = 2000, SLICE = 16, SLICE_PAUSE_MS = 2, TIDY_SLICE = 512 };
 
@@ -144,17 +145,15 @@ static void remove_empty_folders(struct broker_shard *bs)
 
 static void set_gauges(struct broker_shard *bs)
 {
-    int64_t serving = 0, failed = 0, bytes = 0;
+    int64_t failed = 0, bytes = 0;
 
     LIST_FOR_EACH(item, &bs->hosted) {
         const struct hosted *hosted = CONTAINER_OF(item, struct hosted, link);
 
-        serving += hosted->serving;
         failed += !hosted->partition || partition_error(hosted->partition);
         if (hosted->partition)
             bytes += (int64_t)partition_size(hosted->partition);
     }
-    metric_set(bs->metrics.partitions, serving);
     metric_set(bs->metrics.failed_partitions, failed);
     metric_set(bs->metrics.log_bytes, bytes);
     metric_set(bs->metrics.disk_full, store_is_full(bs->store));
@@ -167,8 +166,13 @@ static void tick(struct io_timer *timer)
 
     if (broker_is_dead(bs->node))
         return;
+    /* In the place just left, before others take it; setting it right below cannot fail then. */
+    (void)io_timer_start(bs->shard->loop, timer, IO_MS(GAUGES_MS));
     if (now_ns >= bs->gauges_next_ns) {
         set_gauges(bs);
+        if (bs == &bs->node->shard[0])
+            node_tick(bs->node);
+        scrub_tick(bs);
         bs->gauges_next_ns = now_ns + IO_MS(GAUGES_MS);
     }
     if (now_ns >= bs->tidy_next_ns && !list_empty(&bs->tidy)) {
@@ -183,7 +187,7 @@ static void tick(struct io_timer *timer)
     if (bs->retention_at)
         retain_slice(bs);
     next_ns = bs->gauges_next_ns < bs->retention_next_ns ? bs->gauges_next_ns : bs->retention_next_ns;
-    io_timer_start(bs->shard->loop, timer, bs->retention_at ? IO_MS(SLICE_PAUSE_MS) : next_ns - now_ns);
+    (void)io_timer_start(bs->shard->loop, timer, bs->retention_at ? IO_MS(SLICE_PAUSE_MS) : next_ns - now_ns);
 }
 
 int housekeeping_start(struct broker_shard *bs)

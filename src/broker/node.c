@@ -140,7 +140,7 @@ static void on_progress(struct io_timer *timer)
         bytes += metric_value(node->shard[i].metrics.recovered_bytes);
     log_info("starting: %zu partitions in service, %" PRId64 " bytes of logs read",
              node->shard[0].catalog.count, bytes);
-    io_timer_start(node->shard[0].shard->loop, timer, IO_MS(PROGRESS_MS));
+    (void)io_timer_start(node->shard[0].shard->loop, timer, IO_MS(PROGRESS_MS)); /* in the place just left */
 }
 
 static void make_ready(struct broker_shard *bs)
@@ -233,10 +233,9 @@ static void on_activated_again(void *ctx, int error, const char *sentence)
     }
 }
 
-static void on_role_timer(struct io_timer *timer)
+static void take_role(struct broker_node *node)
 {
-    struct broker_node *node = timer->ctx;
-
+    node->role_waits = false;
     if (broker_is_dead(node) || node->stopping || !node->coord)
         return;
     if (coord_is_active(node->coord))
@@ -245,10 +244,24 @@ static void on_role_timer(struct io_timer *timer)
         coord_activate(node->coord, on_activated_again, node);
 }
 
+static void on_role_timer(struct io_timer *timer)
+{
+    take_role(timer->ctx);
+}
+
 static void retry_role(struct broker_node *node)
 {
     node->timer = (struct io_timer){.fire = on_role_timer, .ctx = node};
-    io_timer_start(node->shard[0].shard->loop, &node->timer, IO_MS(ROLE_RETRY_MS));
+    /* Without memory for the timer the next tick does. */
+    node->role_waits = io_timer_start(node->shard[0].shard->loop, &node->timer, IO_MS(ROLE_RETRY_MS)) != 0;
+}
+
+void node_tick(struct broker_node *node)
+{
+    if (node->role_waits)
+        take_role(node);
+    if (node->coord)
+        coord_tick(node->coord);
 }
 
 static void on_role_lost(void *ctx, int error, const char *sentence)
@@ -387,7 +400,8 @@ static void run_start(struct shard *shard, struct shard_message *message)
     if (broker_is_dead(node))
         return;
     node->timer = (struct io_timer){.fire = on_progress, .ctx = node};
-    io_timer_start(shard->loop, &node->timer, IO_MS(PROGRESS_MS)); /* without memory: no progress lines */
+    /* Without memory: no progress lines. */
+    (void)io_timer_start(shard->loop, &node->timer, IO_MS(PROGRESS_MS));
     stage_begin(node, open_shard, on_shards_open);
 }
 

@@ -10,6 +10,10 @@ void stage_begin(struct broker_node *node, void (*work)(struct broker_shard *bs)
                  void (*then)(struct broker_node *node));
 void stage_done(struct broker_shard *bs, int error);
 
+/* node.c. Once a second while it serves, on shard 0: makes good what timers could not be started for, for
+ * lack of memory. */
+void node_tick(struct broker_node *node);
+
 /* node_config.c */
 int node_config_copy(const struct broker_node_config *config, struct broker_node_config *ret_copy);
 void node_config_free(struct broker_node_config *config);

@@ -15,8 +15,13 @@ static void schedule(struct broker_shard *bs, uint64_t delay_ns)
 {
     if (delay_ns < IO_MS(PAUSE_MIN_MS))
         delay_ns = IO_MS(PAUSE_MIN_MS);
-    if (io_timer_start(bs->shard->loop, &bs->scrub.timer, delay_ns) != 0)
-        log_limited(LOG_WARN, "out of memory: the scrub pauses until the next reload"); /* it may */
+    bs->scrub.waits = io_timer_start(bs->shard->loop, &bs->scrub.timer, delay_ns) != 0;
+}
+
+void scrub_tick(struct broker_shard *bs)
+{
+    if (bs->scrub.waits && bs->scrub.bytes_per_s > 0 && !bs->scrub.on_idle)
+        schedule(bs, 0);
 }
 
 static void pause_for(struct broker_shard *bs, size_t bytes)

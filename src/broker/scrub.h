@@ -20,6 +20,7 @@ struct scrub {
     uint64_t next_pass_ns;
     int error; /* of the reading */
     bool reading;
+    bool waits; /* there was no memory for the timer */
     bool moved; /* the partition that is being read is gone */
     void (*on_idle)(struct broker_shard *bs);
 };
@@ -28,6 +29,8 @@ void scrub_init(struct scrub *scrub, struct broker_shard *bs);
 /* Begins, or goes on with these values. bytes_per_s 0: off. every_ms: from one pass's beginning to the next
  * one's, at least. */
 void scrub_set(struct broker_shard *bs, int64_t bytes_per_s, int64_t every_ms);
+/* Once a second: goes on where there was no memory for a timer. */
+void scrub_tick(struct broker_shard *bs);
 /* Ends; on_idle is called once nothing is being read any more, perhaps from inside. */
 void scrub_stop(struct broker_shard *bs, void (*on_idle)(struct broker_shard *bs));
 /* The loop is dead: gives back what it holds. */

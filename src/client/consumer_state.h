@@ -100,5 +100,7 @@ void consumer_signal(struct core_consumer *consumer); /* under the lock */
 void consumer_chunk_free(struct consumer_chunk *chunk);
 void consumer_reader_end(struct core_consumer *consumer);
 void consumer_follows_end(struct core_consumer *consumer);
+/* Once a second: goes on where there was no memory for a timer. */
+void consumer_follows_tick(struct core_consumer *consumer);
 
 #endif

@@ -515,6 +515,7 @@ static void consumer_tick(struct io_timer *timer)
     struct core_consumer *consumer = timer->ctx;
     (void)io_timer_start(consumer->core->loop, &consumer->tick, IO_MS(TICK_MS)); /* in the place just left */
     core_consumer_kick(consumer);
+    consumer_follows_tick(consumer);
     LIST_FOR_EACH(at, &consumer->partitions)
         if (partition_at(at)->stuck)
             consumer_fetch(partition_at(at));

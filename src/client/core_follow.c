@@ -20,8 +20,18 @@ static struct consumer_follow *follow_at(struct list *link)
 
 static void follow_again(struct consumer_follow *follow)
 {
-    /* Without memory for a timer the next news of the topic, whoever asked, does. */
+    /* Without memory for a timer the next tick does. */
     (void)io_timer_start(follow->consumer->core->loop, &follow->timer, IO_MS(AGAIN_MS));
+}
+
+/* Whoever follows hears of new partitions only while somebody is about to ask: a call, or a timer. */
+void consumer_follows_tick(struct core_consumer *consumer)
+{
+    LIST_FOR_EACH(at, &consumer->follows) {
+        struct core_topic *topic = follow_at(at)->topic;
+        if (!topic->calling && !io_timer_armed(&topic->timer) && !io_timer_armed(&follow_at(at)->timer))
+            core_topic_refresh(topic);
+    }
 }
 
 static void follow_assigned(void *ctx, int error, int64_t position, const char *sentence)

@@ -169,10 +169,15 @@ static void coord_sweep(struct io_timer *timer)
 
 void coord_sweep_later(struct coord *coord)
 {
-    /* Without memory for the timer the next sweep is that of a broker's registration; the next failure tries
-     * again. */
-    if (!io_timer_armed(&coord->sweep))
-        (void)io_timer_start(coord->shard->loop, &coord->sweep, IO_MS(coord->config.retry_ms));
+    /* Without memory for the timer the next tick tries again. */
+    coord->sweep_waits = !io_timer_armed(&coord->sweep) && io_timer_start(coord->shard->loop, &coord->sweep,
+                                                                          IO_MS(coord->config.retry_ms)) != 0;
+}
+
+void coord_tick(struct coord *coord)
+{
+    if (coord->sweep_waits)
+        coord_sweep_later(coord);
 }
 
 /* ---- paths ---- */

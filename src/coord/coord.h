@@ -55,6 +55,8 @@ int64_t coord_epoch(const struct coord *coord); /* this activation's; 0 when not
 /* Frees. Close (or expire) the struct meta first and let no broker call back any more. Waiting operations are
  * answered with CLYMQ_ESHUTDOWN from inside. NULL is allowed. */
 void coord_close(struct coord *coord);
+/* Once a second: goes on where there was no memory for a timer. */
+void coord_tick(struct coord *coord);
 
 /* ---- brokers ---- */
 

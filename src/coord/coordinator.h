@@ -23,6 +23,7 @@ struct coord {
     struct task_board board;
     struct map *queues; /* struct op_queue by key */
     struct shard_tail tail;
+    bool sweep_waits;      /* there was no memory for its timer */
     struct io_timer sweep; /* looks for partitions whose driver could not be made */
     int losing;            /* the role is lost; acted on at the tail */
     char losing_text[256];

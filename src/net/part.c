@@ -27,9 +27,10 @@ int net_part_keep_time(struct net_part *part)
 static void on_tick(struct io_timer *timer)
 {
     struct net_part *part = CONTAINER_OF(timer, struct net_part, tick);
+    (void)net_part_keep_time(part); /* in the place just left: what follows might take it */
     net_limits_tick(part);
-    if (part->open > 0)
-        (void)net_part_keep_time(part); /* without memory the next traffic tries again */
+    if (part->open == 0)
+        io_timer_stop(part->shard->loop, &part->tick);
 }
 
 enum { ROUND_BYTES = 768 * 1024 };

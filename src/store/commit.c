@@ -518,8 +518,9 @@ void commit_add(struct store *store, struct block *block)
         return;
     }
     commit_announce(store, block);
-    if (store->config.fsync == STORE_FSYNC_INTERVAL && !io_timer_armed(&store->commit_timer))
-        io_timer_start(store->loop, &store->commit_timer, IO_MS(store->config.fsync_interval_ms));
+    if (store->config.fsync == STORE_FSYNC_INTERVAL && !io_timer_armed(&store->commit_timer) &&
+        io_timer_start(store->loop, &store->commit_timer, IO_MS(store->config.fsync_interval_ms)) != 0)
+        commit_force(store); /* without memory for the timer: now */
 }
 
 void commit_force(struct store *store)

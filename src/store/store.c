@@ -283,14 +283,18 @@ void store_set_full(struct store *store, uint64_t refused_bytes)
     store->full = true;
     if (refused_bytes < store->refused_bytes)
         store->refused_bytes = refused_bytes;
-    /* Without memory for the timer the next refused append arms it. */
+    /* Without memory for the timer nothing is refused beforehand: see store_refuses. */
     if (!io_timer_armed(&store->space_timer))
-        io_timer_start(store->loop, &store->space_timer, IO_MS(SPACE_PROBE_MS));
+        (void)io_timer_start(store->loop, &store->space_timer, IO_MS(SPACE_PROBE_MS));
 }
 
-bool store_refuses(const struct store *store, uint64_t bytes)
+bool store_refuses(struct store *store, uint64_t bytes)
 {
-    return store->full && bytes >= store->refused_bytes;
+    if (!store->full || bytes < store->refused_bytes)
+        return false;
+    /* Nobody would find out that there is space again. */
+    return io_timer_armed(&store->space_timer) ||
+           io_timer_start(store->loop, &store->space_timer, IO_MS(SPACE_PROBE_MS)) == 0;
 }
 
 static void probe_space(struct io_timer *timer)
@@ -305,5 +309,6 @@ static void probe_space(struct io_timer *timer)
             return;
         }
     }
-    io_timer_start(store->loop, &store->space_timer, IO_MS(SPACE_PROBE_MS));
+    (void)io_timer_start(store->loop, &store->space_timer,
+                         IO_MS(SPACE_PROBE_MS)); /* in the place just left */
 }

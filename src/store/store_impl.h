@@ -190,7 +190,7 @@ void block_trim_keep_entry(struct store *store, struct uuid id);
 int64_t store_clamp_segment_bytes(int64_t segment_bytes);
 void store_set_full(struct store *store, uint64_t refused_bytes);
 /* Whether so much is refused at once, because as much or less was refused before. */
-bool store_refuses(const struct store *store, uint64_t bytes);
+bool store_refuses(struct store *store, uint64_t bytes);
 struct block *store_find_open(struct store *store, struct uuid id); /* NULL: not open */
 /* What an earlier run, or a close in this one, left of the block; NULL = nothing. */
 const struct state_entry *store_find_entry(struct store *store, struct uuid id);

@@ -1,6 +1,8 @@
 /* Starting, stopping, crashing and starting again. */
+#include "broker/broker.h"
 #include "meta/sim.h"
 #include "store/block.h"
+#include "unit/refused_timer.h"
 #include "world.h"
 
 static void expect_messages(struct world *world, const char *topic, const char *partition, int least,
@@ -505,6 +507,26 @@ static void test_the_role_comes_back(void **state)
     expect_messages(world, "t", "0", 1, 1);
 }
 
+/* The same where there is no memory for the timer that tries again. */
+static void test_the_role_comes_back_without_a_timer(void **state)
+{
+    struct world *world = *state;
+    struct rpc_create_topic_request create = {.topic = text("u"), .partitions = 1};
+    struct answer answer;
+
+    make_topic(world, "t", 1);
+    refused_timer_begin(world->loops[0], &world->node->timer);
+    fence(world);
+    call(world, world->coordinator, RPC_METHOD_CREATE_TOPIC, &create, &answer);
+    answer_free(&answer);
+    assert_true(says(world, "the coordinator's role is lost", 1000));
+    world_run_for(world, 5000);
+    assert_true(refused_timer.count > 0);
+    refused_timer_end(world->loops[0]);
+    make_topic(world, "v", 1);
+    push_text(world, "v", "0", "m", -1);
+}
+
 static void test_a_port_in_use(void **state)
 {
     struct world *world = *state;
@@ -697,6 +719,7 @@ int main(void)
         TEST_SHARDS(test_missing_files),
         TEST_SHARDS(test_orphans_are_reported_and_kept),
         TEST_SHARDS(test_the_role_comes_back),
+        TEST_SHARDS(test_the_role_comes_back_without_a_timer),
         TEST_SHARDS(test_a_port_in_use),
         TEST_SHARDS(test_retention_and_reload),
         TEST_SHARDS(test_retention_drops_blocks),

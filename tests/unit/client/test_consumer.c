@@ -4,7 +4,8 @@
 
 #include <stdlib.h>
 
-#include "client/core.h"
+#include "client/core_state.h"
+#include "unit/refused_timer.h"
 
 struct run {
     struct fake_cluster cluster;
@@ -280,6 +281,27 @@ static void test_follow(void **state)
     run_end(run);
 }
 
+/* Without memory for the timer of the topic's metadata, new partitions are found all the same. */
+static void test_follow_without_a_timer(void **state)
+{
+    struct run *run = run_new(6, 3);
+    struct rng rng;
+    rng_seed(&rng, 6);
+    for (int i = 0; i < 3; i++)
+        run->wanted += fill(&run->cluster.partitions[i], &rng, 5);
+    run->cluster.partition_count = 1;
+    run_start(run);
+    struct core_topic *topic = core_topic_get(run->core, "t");
+    refused_timer_begin(run->cluster.loop, &topic->timer);
+    assert_int_equal(core_consumer_follow(run->consumer, "t"), 0);
+    fake_cluster_run(&run->cluster, 5000);
+    assert_true(refused_timer.count > 0);
+    run->cluster.partition_count = 3;
+    assert_true(fake_cluster_run_until(&run->cluster, three_read, run, 120000));
+    refused_timer_end(run->cluster.loop);
+    run_end(run);
+}
+
 static void test_errors(void **state)
 {
     struct run *run = run_new(3, 2);
@@ -460,6 +482,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_header_keys),
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_follow),
+        cmocka_unit_test(test_follow_without_a_timer),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_retention_meanwhile),

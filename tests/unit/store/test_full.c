@@ -5,7 +5,9 @@
 
 #include <cmocka.h>
 
+#include "store/store_impl.h"
 #include "store_rig.h"
+#include "unit/refused_timer.h"
 
 static void refused_until_there_is_space(void **state)
 {
@@ -92,11 +94,37 @@ static void small_appends_go_on(void **state)
     rig_free(&rig);
 }
 
+/* Without memory for the timer that looks for space, it is found all the same. */
+static void found_without_a_timer(void **state)
+{
+    struct rig rig;
+    rig_init(&rig, 5);
+    sim_process_set_disk_faults(rig.process, &(struct sim_disk_faults){.capacity = 1 << 20});
+    assert_int_equal(rig_start(&rig), 0);
+    struct block_key key = rig_key(0);
+    struct block *block;
+    assert_int_equal(block_create(rig.store, &key, 0, NULL, &block), 0);
+    refused_timer_begin(rig.loop, &rig.store->space_timer);
+    assert_int_equal(rig_append(block, 1, 2 << 20, 1), CLYMQ_ENOSPC);
+    assert_true(refused_timer.count > 0);
+    assert_true(store_is_full(rig.store));
+    assert_int_equal(rig_append(block, 1, 2 << 20, 1), CLYMQ_ENOSPC);
+    sim_process_set_disk_faults(rig.process, &(struct sim_disk_faults){.capacity = 16 << 20});
+    assert_int_equal(rig_append(block, 1, 2 << 20, 1), 0); /* still no memory for the timer */
+    refused_timer_end(rig.loop);
+    (void)rig_append(block, 1, 2 << 20, 1);
+    io_loop_wake(rig.loop);
+    sim_world_run_for(rig.world, IO_MS(3000));
+    assert_false(store_is_full(rig.store));
+    rig_free(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refused_until_there_is_space),
         cmocka_unit_test(small_appends_go_on),
+        cmocka_unit_test(found_without_a_timer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
