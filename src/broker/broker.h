@@ -8,6 +8,7 @@
 
 #include "broker/answer_gate.h"
 #include "broker/catalog.h"
+#include "broker/early_calls.h"
 #include "broker/metrics.h"
 #include "broker/node.h"
 #include "broker/pull_turns.h"
@@ -17,6 +18,13 @@
 enum { WAIT_BUCKETS = 256, PULL_BYTES_MAX = 16 << 20, PULL_BYTES_DEFAULT = 1 << 20 };
 
 struct local_broker;
+
+/* What a shard answers. Each phase begins on every shard before the next does on any. */
+enum broker_phase {
+    BROKER_CLOSED,  /* nothing: calls wait */
+    BROKER_OPENING, /* what needs no more than the partitions that are in service; other calls wait */
+    BROKER_READY,
+};
 
 /* The reloadable values, a copy on each shard. */
 struct broker_tuning {
@@ -37,10 +45,11 @@ struct broker_shard {
     struct list requests;            /* struct request that came in here, until freed */
     struct list waits[WAIT_BUCKETS]; /* struct pull_batch_request that may wait, by connection */
     struct answer_gate answer_gate;
-    struct pull_turns pull_turns;          /* of pulls whose partitions live here */
-    struct net_call *parked, *parked_last; /* before ready, chained by their ctx */
-    uint64_t pushes_ahead_bytes;           /* held by pushes of level 0 that were answered on receipt */
-    bool ready, draining;
+    struct pull_turns pull_turns; /* of pulls whose partitions live here */
+    struct early_calls early;
+    uint64_t pushes_ahead_bytes; /* held by pushes of level 0 that were answered on receipt */
+    enum broker_phase phase;
+    bool draining;
 
     /* housekeeping.c */
     struct io_timer housekeeping;
@@ -93,8 +102,15 @@ struct broker_node {
 
 /* dispatch.c: a call of either port, on its shard. */
 void broker_on_call(void *ctx, struct net_call *call);
-void broker_run_parked(struct broker_shard *bs);
-void broker_fail_parked(struct broker_shard *bs);
+/* Enters BROKER_OPENING or BROKER_READY; calls that waited for it run. */
+void broker_enter_phase(struct broker_shard *bs, enum broker_phase phase);
+/* A partition of this hash came into service: calls that waited for it run. */
+void broker_run_waiting(struct broker_shard *bs, uint64_t hash);
+/* While partitions are being opened: the call, which nothing else holds any more, waits for this one, or for
+ * the end of opening. */
+void broker_wait_for_partition(struct broker_shard *bs, uint64_t hash, struct net_call *call);
+/* The node stops: calls that waited are refused, and those that come and would have to wait. */
+void broker_refuse_early(struct broker_shard *bs);
 
 /* housekeeping.c */
 int housekeeping_start(struct broker_shard *bs); /* 0 or CLYMQ_ENOMEM */

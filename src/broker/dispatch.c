@@ -24,51 +24,74 @@ static const broker_handler handlers[RPC_METHOD_COUNT] = {
     [RPC_METHOD_SET_TOPIC_CONFIG] = handle_set_topic_config,
 };
 
+/* What is found and read while partitions are being opened. The rest changes the metadata, which is the
+ * coordinator's again once this broker is registered. */
+static bool runs_while_opening(const struct rpc_method *method)
+{
+    switch (method->id) {
+    case RPC_METHOD_PRO_GET_BROK:
+    case RPC_METHOD_CON_START_GET_BROK:
+    case RPC_METHOD_GET_NEW_LEADER:
+    case RPC_METHOD_LIST_TOPICS:
+    case RPC_METHOD_DESCRIBE_TOPIC:
+        return true;
+    default:
+        return method->service == RPC_BROKER;
+    }
+}
+
+static void refuse(struct net_call *call, int error)
+{
+    net_call_fail(call, THRIFT_INTERNAL_ERROR, error, "%s", error_sentence(error));
+}
+
+static void wait_for_phase(struct broker_shard *bs, struct net_call *call)
+{
+    int error = bs->draining ? CLYMQ_ESHUTDOWN : early_calls_add(&bs->early, call);
+
+    if (error)
+        refuse(call, error);
+}
+
 void broker_on_call(void *ctx, struct net_call *call)
 {
     struct broker_node *node = ctx;
     struct broker_shard *bs = broker_shard_of(node, call->shard);
 
-    if (!bs->ready && !bs->draining) {
-        call->ctx = NULL;
-        if (bs->parked)
-            bs->parked_last->ctx = call;
-        else
-            bs->parked = call;
-        bs->parked_last = call;
-        return;
-    }
-    if (!bs->ready)
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_ESHUTDOWN, "%s", error_sentence(CLYMQ_ESHUTDOWN));
+    if (bs->phase == BROKER_CLOSED || (bs->phase == BROKER_OPENING && !runs_while_opening(call->method)))
+        wait_for_phase(bs, call);
     else if (handlers[call->method->id])
         handlers[call->method->id](bs, call);
     else
         net_call_fail(call, THRIFT_UNKNOWN_METHOD, CLYMQ_EUNSUPPORTED, "unknown method");
 }
 
-static struct net_call *unpark(struct broker_shard *bs)
+void broker_wait_for_partition(struct broker_shard *bs, uint64_t hash, struct net_call *call)
 {
-    struct net_call *call = bs->parked;
+    int error = bs->draining ? CLYMQ_ESHUTDOWN : early_calls_add_waiting(&bs->early, hash, call);
 
-    if (call)
-        bs->parked = call->ctx;
-    return call;
+    if (error)
+        refuse(call, error);
 }
 
-void broker_run_parked(struct broker_shard *bs)
+void broker_enter_phase(struct broker_shard *bs, enum broker_phase phase)
 {
-    struct net_call *call;
-
-    bs->ready = true;
-    while ((call = unpark(bs)))
-        broker_on_call(bs->node, call);
+    bs->phase = phase;
+    early_calls_run_all(&bs->early, broker_on_call, bs->node);
 }
 
-void broker_fail_parked(struct broker_shard *bs)
+void broker_run_waiting(struct broker_shard *bs, uint64_t hash)
 {
-    struct net_call *call;
+    early_calls_run_waiting(&bs->early, hash, broker_on_call, bs->node);
+}
 
+static void refuse_early(void *ctx, struct net_call *call)
+{
+    refuse(call, CLYMQ_ESHUTDOWN);
+}
+
+void broker_refuse_early(struct broker_shard *bs)
+{
     bs->draining = true;
-    while ((call = unpark(bs)))
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_ESHUTDOWN, "%s", error_sentence(CLYMQ_ESHUTDOWN));
+    early_calls_run_all(&bs->early, refuse_early, NULL);
 }

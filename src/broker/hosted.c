@@ -193,9 +193,23 @@ int hosted_serve(struct broker_shard *bs, const struct hosted_spec *spec)
 
     if (error || (error = find_or_add(bs, spec, &hosted)))
         return error;
-    error = open_chain(bs, spec, hosted, blocks, count);
-    set_serving(bs, hosted, hosted->partition != NULL && (hosted->serving || !error));
-    return error;
+    return open_chain(bs, spec, hosted, blocks, count);
+}
+
+void hosted_take_requests(struct broker_shard *bs, const struct hosted_spec *spec)
+{
+    struct hosted *hosted = find(bs, spec);
+
+    if (hosted && hosted->partition)
+        set_serving(bs, hosted, true);
+}
+
+bool hosted_is_decided(const struct catalog_route *route)
+{
+    const struct hosted *hosted = route ? route->hosted : NULL;
+
+    /* Other shards than the owner's learn of a partition when it takes requests. */
+    return route && (!hosted || hosted->serving || hosted->deleted || hosted->error);
 }
 
 bool hosted_wait_shown(struct broker_shard *bs, const struct hosted_spec *spec, struct partition_pull *pull)

@@ -37,9 +37,14 @@ struct hosted_spec {
 void hosted_open_block(struct broker_shard *bs, const struct hosted_spec *spec,
                        const struct coord_block *block, struct partition_creation *creation);
 int hosted_serve(struct broker_shard *bs, const struct hosted_spec *spec);
+/* From now on it takes requests, if it could be opened. After hosted_serve, and hosted_wait_shown. */
+void hosted_take_requests(struct broker_shard *bs, const struct hosted_spec *spec);
+/* On any shard: whether a request for this route (NULL: none is known) can be answered, or refused for
+ * certain; not while it may be that its partition has yet to be opened. */
+bool hosted_is_decided(const struct catalog_route *route);
 /* After a crash, what recovery kept beyond the durable-end mark is shown once it is synced. Waits for that
- * with the caller's pull (its done and ctx being set), so that nobody is told of service while acknowledged
- * messages are still hidden. false: there is nothing to wait for, done does not come. */
+ * with the caller's pull (its done and ctx being set), so that nobody is served while acknowledged messages
+ * are still hidden. false: there is nothing to wait for, done does not come. */
 bool hosted_wait_shown(struct broker_shard *bs, const struct hosted_spec *spec, struct partition_pull *pull);
 void hosted_seal_block(struct broker_shard *bs, const struct hosted_spec *spec,
                        const struct coord_block *block, void (*done)(void *ctx, int error, int64_t end),

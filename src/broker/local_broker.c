@@ -8,11 +8,21 @@
 #include "broker/hosted.h"
 #include "store/block.h"
 
+/* What a shard is asked to do while it puts partitions into service, in the order it was asked: recovery of
+ * each reads for milliseconds, and between two of them the shard answers for those that it has. Belongs to
+ * its shard. */
+struct turn_queue {
+    struct shard_tail tail;
+    struct list rounds; /* struct round, by turn */
+    struct broker_shard *bs;
+};
+
 struct local_broker {
     struct broker_node *node;
     struct list rounds; /* struct round */
     size_t pending;
     bool disconnected;
+    struct turn_queue turns[]; /* one a shard */
 };
 
 enum round_kind {
@@ -27,7 +37,7 @@ enum round_kind {
 
 struct round {
     struct shard_message message;
-    struct list link;
+    struct list link, turn;
     struct local_broker *local;
     enum round_kind kind;
     unsigned owner, next; /* next: the shard to visit after the owner */
@@ -63,9 +73,14 @@ static int publish(struct broker_shard *bs, const struct round *round)
     const struct hosted_spec *spec = &round->spec;
     struct catalog_route *route;
 
-    if (round->kind == ROUND_SERVE)
-        return catalog_add(&bs->catalog, spec->topic, spec->topic_id, spec->name, spec->number, round->owner,
-                           &route);
+    if (round->kind == ROUND_SERVE) {
+        int error = catalog_add(&bs->catalog, spec->topic, spec->topic_id, spec->name, spec->number,
+                                round->owner, &route);
+
+        if (!error && !round->error)
+            broker_run_waiting(bs, route->hash);
+        return error;
+    }
     if (round->kind == ROUND_CONFIG) {
         hosted_update_config(bs, spec->topic, spec->topic_id, &spec->config);
         return 0;
@@ -95,17 +110,40 @@ static void round_go_on(struct round *round)
     shard_send(node->shard[0].shard, &round->message);
 }
 
-static void round_visit(struct shard *shard, struct shard_message *message)
+static void take_turn(struct broker_shard *bs, struct round *round)
 {
-    struct round *round = CONTAINER_OF(message, struct round, message);
-    int error;
+    struct turn_queue *queue = &round->local->turns[bs->shard->id];
 
-    if (broker_is_dead(round->local->node))
-        return;
-    error = publish(broker_shard_of(round->local->node, shard), round);
+    list_push_back(&queue->rounds, &round->turn);
+    shard_at_tail(bs->shard, &queue->tail);
+}
+
+static bool must_queue(const struct broker_shard *bs, const struct round *round)
+{
+    return !list_empty(&round->local->turns[bs->shard->id].rounds);
+}
+
+static void visit(struct broker_shard *bs, struct round *round)
+{
+    int error = publish(bs, round);
+
     if (!round->error)
         round->error = error;
     round_go_on(round);
+}
+
+static void round_visit(struct shard *shard, struct shard_message *message)
+{
+    struct round *round = CONTAINER_OF(message, struct round, message);
+    struct broker_shard *bs = broker_shard_of(round->local->node, shard);
+
+    if (broker_is_dead(bs->node))
+        return;
+    /* What is about partitions of other shards need not wait for those of this one. */
+    if (round->kind == ROUND_CONFIG && must_queue(bs, round))
+        take_turn(bs, round);
+    else
+        visit(bs, round);
 }
 
 static void on_sealed(void *ctx, int error, int64_t end)
@@ -150,6 +188,19 @@ static bool wait_deleted(struct broker_shard *bs, struct round *round)
     return !round->error;
 }
 
+/* ---- putting into service ---- */
+
+static void served(struct round *round)
+{
+    struct broker_shard *bs = &round->local->node->shard[round->owner];
+
+    if (!round->error) {
+        hosted_take_requests(bs, &round->spec);
+        broker_run_waiting(bs, catalog_hash(round->spec.topic, round->spec.name));
+    }
+    round_go_on(round);
+}
+
 static void on_shown(struct partition_pull *shown)
 {
     struct round *round = shown->ctx;
@@ -157,16 +208,19 @@ static void on_shown(struct partition_pull *shown)
     if (shown->range.ref)
         block_range_release(&shown->range);
     if (!broker_is_dead(round->local->node))
-        round_go_on(round);
+        served(round);
 }
 
-static void round_work(struct shard *shard, struct shard_message *message)
+static void serve(struct broker_shard *bs, struct round *round)
 {
-    struct round *round = CONTAINER_OF(message, struct round, message);
-    struct broker_shard *bs = broker_shard_of(round->local->node, shard);
+    round->error = hosted_serve(bs, &round->spec);
+    round->shown = (struct partition_pull){.done = on_shown, .ctx = round};
+    if (!hosted_wait_shown(bs, &round->spec, &round->shown))
+        served(round);
+}
 
-    if (broker_is_dead(round->local->node))
-        return;
+static void work(struct broker_shard *bs, struct round *round)
+{
     if (!bs->store) {
         round->error = CLYMQ_ESHUTDOWN;
         round->next = round->local->node->shard_count; /* nobody else needs to be told */
@@ -179,11 +233,8 @@ static void round_work(struct shard *shard, struct shard_message *message)
         hosted_open_block(bs, &round->spec, &round->block, &round->creation);
         return;
     case ROUND_SERVE:
-        round->error = hosted_serve(bs, &round->spec);
-        round->shown = (struct partition_pull){.done = on_shown, .ctx = round};
-        if (hosted_wait_shown(bs, &round->spec, &round->shown))
-            return;
-        break;
+        serve(bs, round);
+        return;
     case ROUND_SEAL:
         hosted_seal_block(bs, &round->spec, &round->block, on_sealed, round);
         return;
@@ -205,6 +256,37 @@ static void round_work(struct shard *shard, struct shard_message *message)
         break;
     }
     round_go_on(round);
+}
+
+static void next_turn(struct shard_tail *tail)
+{
+    struct turn_queue *queue = tail->ctx;
+    struct broker_shard *bs = queue->bs;
+    struct list *turn = broker_is_dead(bs->node) ? NULL : list_pop_front(&queue->rounds);
+    struct round *round;
+
+    if (!turn)
+        return;
+    if (!list_empty(&queue->rounds))
+        shard_at_tail(bs->shard, tail);
+    round = CONTAINER_OF(turn, struct round, turn);
+    if (round->owner == bs->shard->id)
+        work(bs, round);
+    else
+        visit(bs, round);
+}
+
+static void round_work(struct shard *shard, struct shard_message *message)
+{
+    struct round *round = CONTAINER_OF(message, struct round, message);
+    struct broker_shard *bs = broker_shard_of(round->local->node, shard);
+
+    if (broker_is_dead(bs->node))
+        return;
+    if (round->kind == ROUND_SERVE || must_queue(bs, round))
+        take_turn(bs, round);
+    else
+        work(bs, round);
 }
 
 static struct round *round_new(struct local_broker *local, enum round_kind kind, const char *topic,
@@ -233,6 +315,7 @@ static struct round *round_new(struct local_broker *local, enum round_kind kind,
         .chain_count = chain_count,
     };
     list_push_back(&local->rounds, &round->link);
+    list_init(&round->turn);
     local->pending++;
     return round;
 }
@@ -327,12 +410,21 @@ const struct coord_broker_ops local_broker_ops = {
 
 struct local_broker *local_broker_new(struct broker_node *node)
 {
-    struct local_broker *local = mem_zalloc(sizeof(*local));
+    struct local_broker *local = mem_zalloc(sizeof(*local) + node->shard_count * sizeof(local->turns[0]));
 
     if (!local)
         return NULL;
     local->node = node;
     list_init(&local->rounds);
+    for (unsigned i = 0; i < node->shard_count; i++) {
+        struct turn_queue *queue = &local->turns[i];
+
+        queue->bs = &node->shard[i];
+        queue->tail.run = next_turn;
+        queue->tail.ctx = queue;
+        list_init(&queue->tail.link);
+        list_init(&queue->rounds);
+    }
     return local;
 }
 
@@ -350,6 +442,8 @@ void local_broker_free(struct local_broker *local)
 {
     if (!local)
         return;
+    for (unsigned i = 0; i < local->node->shard_count; i++)
+        list_remove(&local->turns[i].tail.link); /* armed still, where the node dies */
     while (!list_empty(&local->rounds))
         mem_free(CONTAINER_OF(list_pop_front(&local->rounds), struct round, link));
     mem_free(local);

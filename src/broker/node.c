@@ -75,6 +75,7 @@ static int init_shard(struct broker_node *node, struct broker_shard *bs, unsigne
     scrub_init(&bs->scrub, bs);
     list_init(&bs->tidy);
     list_init(&bs->requests);
+    early_calls_init(&bs->early);
     for (unsigned i = 0; i < WAIT_BUCKETS; i++)
         list_init(&bs->waits[i]);
     answer_gate_init(&bs->answer_gate, bs->shard,
@@ -150,7 +151,7 @@ static void make_ready(struct broker_shard *bs)
     if (!error)
         scrub_set(bs, bs->tuning.scrub_bytes_per_s, bs->tuning.scrub_every_ms);
     if (!error)
-        broker_run_parked(bs);
+        broker_enter_phase(bs, BROKER_READY);
     stage_done(bs, error);
 }
 
@@ -189,6 +190,18 @@ static void register_broker(struct broker_node *node, coord_done done)
     coord_register_broker(node->coord, &broker, done, node);
 }
 
+/* Partitions are opened one after the other; those that are open need not wait for the others. */
+static void begin_opening(struct broker_shard *bs)
+{
+    broker_enter_phase(bs, BROKER_OPENING);
+    stage_done(bs, 0);
+}
+
+static void on_opening(struct broker_node *node)
+{
+    register_broker(node, on_registered);
+}
+
 static void on_activated(void *ctx, int error, const char *sentence)
 {
     struct broker_node *node = ctx;
@@ -198,7 +211,7 @@ static void on_activated(void *ctx, int error, const char *sentence)
     if (error)
         start_end(node, error, sentence);
     else
-        register_broker(node, on_registered);
+        stage_begin(node, begin_opening, on_opening);
 }
 
 /* ---- a role that was lost while serving ---- */

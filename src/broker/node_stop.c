@@ -132,7 +132,7 @@ static void on_drained(struct broker_node *node)
 
 static void drain_shard(struct broker_shard *bs)
 {
-    broker_fail_parked(bs);
+    broker_refuse_early(bs);
     pull_batch_end_waits(bs, 0, CLYMQ_ESHUTDOWN);
     hosted_drain_all(bs);
     stage_done(bs, 0);
@@ -174,6 +174,7 @@ static void free_shard(struct broker_shard *bs)
 {
     while (!list_empty(&bs->requests))
         request_free(CONTAINER_OF(bs->requests.next, struct request, link));
+    early_calls_free(&bs->early);
     housekeeping_free(bs);
     catalog_free(&bs->catalog);
 }

@@ -136,6 +136,18 @@ static bool refuse(struct request *request, int error)
     return false;
 }
 
+/* The handler begins again then. */
+static void wait_for_partition(struct request *request)
+{
+    struct broker_shard *home = request->home;
+    struct net_call *call = request->call;
+    uint64_t hash = request->hash;
+
+    request->call = NULL;
+    request_free(request);
+    broker_wait_for_partition(home, hash, call);
+}
+
 bool request_find(struct request *request, enum action action)
 {
     struct broker_shard *home = request->home;
@@ -148,6 +160,10 @@ bool request_find(struct request *request, enum action action)
         return refuse(request, CLYMQ_ENAME);
     request->hash = catalog_hash(request->topic, request->partition);
     route = catalog_find(&home->catalog, request->topic, request->partition, request->hash);
+    if (home->phase == BROKER_OPENING && !hosted_is_decided(route)) {
+        wait_for_partition(request);
+        return false;
+    }
     if (route) {
         request->owner = &home->node->shard[route->owner];
         return true;

@@ -41,8 +41,9 @@ void request_free(struct request *request);
 /* Checks rights and names and finds the partition's owner. false: finish comes with error set when that is
  * not possible: CLYMQ_EDENIED, CLYMQ_ENAME; CLYMQ_ETOPIC_UNKNOWN, CLYMQ_EPARTITION_UNKNOWN where the
  * coordinator does not know the name; CLYMQ_EPARTITION_REMOVED where it does, but this broker does not serve
- * it (now). true: the partition is here, and the caller goes on with request_go (having answered first, where
- * that is asked for). */
+ * it (now). While partitions are being opened and this one is not in service yet, the request is freed, and
+ * its call handled anew when it is. true: the partition is here, and the caller goes on with request_go
+ * (having answered first, where that is asked for). */
 bool request_find(struct request *request, enum action action);
 void request_go(struct request *request);
 /* The owner's partition, or NULL with request->error set and the request returned. */

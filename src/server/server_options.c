@@ -142,7 +142,7 @@ const struct option server_option_table[] = {
      .help = "Bytes of log per entry of its indexes."},
     {.name = "checkpoint_bytes", .type = OPTION_SIZE, .offset = AT(checkpoint_bytes), .fallback = "32M",
      .min = 65536, .max = 1024 * GB, .section = "Storage",
-     .help = "Per shard: what a start after a crash may have to read again."},
+     .help = "Per shard: what a start after a crash may have to read again, besides what was not synced yet."},
     {.name = "retention_ms", .type = OPTION_DURATION_MS, .offset = AT(retention_ms), .fallback = "-1",
      .min = -1, .max = YEARS_MS, .reloadable = true, .section = "Storage",
      .help = "Messages older than this are removed, where the topic does not say otherwise; -1 = never."},

@@ -99,7 +99,7 @@ static void test_crashes_keep_what_was_acknowledged(void **state)
                                                .ack = (int8_t)(i % 5 ? -1 : 0)};
 
             call_begin(world->broker, RPC_METHOD_PUSH, &request, &answers[i]);
-            sim_world_run_for(world->sim, 30000 + (uint64_t)life * 10000);
+            sim_world_run_for(world->sim, 30000 + (uint64_t)life * 50000);
         }
         sent += COUNT;
         world_crash(world, life % 3 != 0);
@@ -185,6 +185,85 @@ static void test_early_calls_wait(void **state)
     assert_true(answered > COUNT - early);
     assert_int_equal(world->done_error, 0);
     world_connect(world);
+}
+
+static struct net_link *ask_early(struct world *world, enum rpc_method_id method, const void *request,
+                                  struct answer *answer)
+{
+    bool coordinator = rpc_methods[method].service == RPC_COORDINATOR;
+    struct net_link *link = world_link(world, coordinator ? "server:7878" : "server:8888");
+
+    call_begin(link, method, request, answer);
+    return link;
+}
+
+static void push_to_all(struct world *world, int count)
+{
+    struct answer *answers = mem_calloc((size_t)count, sizeof(*answers));
+
+    for (int i = 0; i < count; i++) {
+        char name[16];
+        struct rpc_push_request push = {.topic = text("t"), .message = text("m"), .ack = 1};
+
+        snprintf(name, sizeof(name), "%d", i);
+        push.partition = text(name);
+        call_begin(world->broker, RPC_METHOD_PUSH, &push, &answers[i]);
+    }
+    for (int i = 0; i < count; i++) {
+        assert_true(world_run_until(world, &answers[i].done, WORLD_LIMIT_MS));
+        assert_int_equal(answers[i].error, 0);
+        answer_free(&answers[i]);
+    }
+    mem_free(answers);
+}
+
+/* With many partitions to be recovered the first are served while the others are still being read. What would
+ * change the metadata, and names that may yet come into service, wait for the end. */
+static void test_partitions_are_served_as_they_open(void **state)
+{
+    enum { PARTITIONS = 300, FIRST = 0, LIST, FIND, MISSING, CREATE, CALLS };
+    struct world *world = *state;
+    struct answer answers[CALLS];
+    struct net_link *links[CALLS];
+    struct rpc_list_offset_request end_of = {.topic = text("t"), .partition = text("0"), .timestamp_ms = -1};
+    struct rpc_list_offset_request nowhere = {.topic = text("t"), .partition = text("x"), .timestamp_ms = -1};
+    struct rpc_pro_get_brok_request find = {.topic = text("t"), .partition = text("0")};
+    struct rpc_list_topics_request list = {.prefix = text("t")};
+    struct rpc_create_topic_request create = {.topic = text("new")};
+
+    make_topic(world, "t", PARTITIONS);
+    push_to_all(world, PARTITIONS);
+    world_crash(world, false);
+    world_begin_start(world);
+    while (!broker_node_broker_address(world->node)[0])
+        sim_world_run_for(world->sim, 10000);
+    links[FIRST] = ask_early(world, RPC_METHOD_LIST_OFFSET, &end_of, &answers[FIRST]);
+    links[LIST] = ask_early(world, RPC_METHOD_LIST_TOPICS, &list, &answers[LIST]);
+    links[FIND] = ask_early(world, RPC_METHOD_PRO_GET_BROK, &find, &answers[FIND]);
+    links[MISSING] = ask_early(world, RPC_METHOD_LIST_OFFSET, &nowhere, &answers[MISSING]);
+    links[CREATE] = ask_early(world, RPC_METHOD_CREATE_TOPIC, &create, &answers[CREATE]);
+    for (int i = 0; i < MISSING; i++) {
+        assert_true(world_run_until(world, &answers[i].done, WORLD_LIMIT_MS));
+        assert_int_equal(answers[i].error, 0);
+        assert_false(world->done); /* while others are still being opened */
+    }
+    assert_int_equal(answers[FIRST].r.list_offset.offset, 1);
+    assert_true(contains(answers[LIST].r.list_topics.topics, "\"t\""));
+    assert_true(answers[FIND].r.pro_get_brok.ret);
+    assert_false(answers[MISSING].done || answers[CREATE].done);
+    assert_true(world_run_until(world, &world->done, WORLD_LIMIT_MS));
+    assert_int_equal(world->done_error, 0);
+    for (int i = MISSING; i < CALLS; i++)
+        assert_true(world_run_until(world, &answers[i].done, WORLD_LIMIT_MS));
+    assert_int_not_equal(answers[MISSING].r.list_offset.error, 0);
+    assert_true(answers[CREATE].r.create_topic.ret);
+    for (int i = 0; i < CALLS; i++) {
+        answer_free(&answers[i]);
+        net_link_free(links[i]);
+    }
+    world_connect(world);
+    expect_messages(world, "t", "0", 1, 1);
+    expect_messages(world, "t", "299", 1, 1);
 }
 
 /* A start that is given up: everything is freed, calls that wait included. */
@@ -710,6 +789,7 @@ int main(void)
         TEST_SHARDS(test_crashes_keep_what_was_acknowledged),
         TEST_SHARDS(test_crashes_during_changes),
         TEST_SHARDS(test_early_calls_wait),
+        TEST_SHARDS(test_partitions_are_served_as_they_open),
         TEST_SHARDS(test_crashes_during_the_start),
         TEST_SHARDS(test_a_stop_answers),
         TEST_SHARDS(test_deletions_end_in_the_next_run),
