@@ -320,6 +320,8 @@ static int check_append(const struct block *block, const struct batch_header *he
         return CLYMQ_ESHUTDOWN;
     if (block->sealed || header->base_offset < block->end.offset || header->leader_epoch < block->end.epoch)
         return CLYMQ_EINVAL;
+    if (header->base_offset - block->end.offset > INT32_MAX) /* no index could lead there */
+        return CLYMQ_EINVAL;
     size_t size = 0;
     for (int i = 0; i < count; i++)
         size += parts[i].iov_len;

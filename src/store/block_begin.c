@@ -110,7 +110,7 @@ static struct log_point begin_of(const struct segment *segment)
 static bool is_within(const struct block *block, const struct log_point *point)
 {
     const struct segment *segment = block_segment_named(block, point->base);
-    return segment && point->position <= segment->size && point->offset >= point->base;
+    return segment && point->position <= segment->size && log_point_is_possible(point);
 }
 
 void recovery_find_marks(struct recovery *recovery)
@@ -118,7 +118,7 @@ void recovery_find_marks(struct recovery *recovery)
     struct block *block = recovery->block;
     const struct state_entry *entry = recovery->entry;
     const struct store_faults *faults = block->store->config.faults;
-    recovery->mark = recovery->checkpoint = begin_of(block->segments[0]);
+    recovery->mark = recovery->checkpoint = block->checkpoint = begin_of(block->segments[0]);
     block->checkpoint_index = index_mark_empty();
     block->start = entry ? entry->start : block->segments[0]->base;
     block->sealed = block->sealed_durable = entry && entry->sealed;
@@ -126,7 +126,7 @@ void recovery_find_marks(struct recovery *recovery)
         return;
     block->empty_snapshot = entry->empty_snapshot;
     recovery->mark = entry->mark;
-    recovery->checkpoint = entry->checkpoint;
+    recovery->checkpoint = block->checkpoint = entry->checkpoint;
     block->checkpoint_index = entry->index;
 }
 
@@ -202,8 +202,7 @@ void recovery_remove_old_snapshots(struct recovery *recovery)
 int recovery_choose_begin(struct recovery *recovery)
 {
     struct block *block = recovery->block;
-    if (log_point_compare(&recovery->checkpoint, &recovery->mark) > 0 ||
-        !is_within(block, &recovery->checkpoint)) {
+    if (!is_within(block, &recovery->checkpoint)) {
         if (recovery->checkpoint.base >= block->segments[0]->base)
             recovery->stopped = true; /* what lay before the checkpoint is not there any more */
         recovery->checkpoint = begin_of(block->segments[0]);

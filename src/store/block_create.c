@@ -75,6 +75,12 @@ int block_read_id(struct io_fs *fs, const char *dir, struct block_key *ret_key)
     return 0;
 }
 
+bool block_key_equal(const struct block_key *a, const struct block_key *b)
+{
+    return uuid_equal(a->topic, b->topic) && a->partition == b->partition && a->seq == b->seq &&
+           uuid_equal(a->id, b->id);
+}
+
 /* ---- creating ---- */
 
 static int make_dirs(struct io_fs *fs, const char *dir)

@@ -9,6 +9,9 @@
  *   below it                            damage: nothing is cut, the block is failed, what can be read stays
  * readable
  *
+ * The same holds for a log in which the mark, or the checkpoint, is not where a batch ends: it is another one
+ * than the marks are of.
+ *
  * What is kept behind the mark is written again in place: after a failed sync the page cache may hold it as
  * clean although the disk never got it. It is synced by the first group commit, and not counted durable
  * before. */
@@ -90,9 +93,8 @@ static int read_batch(struct recovery *recovery, struct segment *segment, uint32
         error = batch_check(bytes, segment->size - position, &header);
     if (error)
         return error == CLYMQ_EAGAIN ? CLYMQ_EBATCH : error;
-    bool follows =
-        position == 0 ? header.base_offset >= segment->base : header.base_offset == recovery->at.offset;
-    if (!follows || header.leader_epoch < recovery->at.epoch)
+    bool follows = position == 0 || header.base_offset == recovery->at.offset;
+    if (!follows || !segment_can_hold(segment->base, &header) || header.leader_epoch < recovery->at.epoch)
         return CLYMQ_EBATCH;
     *ret_header = header;
     *ret_batch = bytes_of(bytes.ptr, header.size);
@@ -121,18 +123,29 @@ static int keep_batch(struct recovery *recovery, struct segment *segment, uint32
         if (error)
             return error;
     }
-    recovery->at = (struct log_point){.offset = batch_last_offset(header) + 1,
-                                      .base = segment->base,
-                                      .position = position + header->size,
-                                      .epoch = header->leader_epoch};
     return 0;
 }
 
-/* The durable end was found where it was noted, but at another offset. */
-static bool contradicts_mark(const struct recovery *recovery)
+/* Whether the log, which goes from before to after in one step, is another one at point than was noted. */
+static bool misses(const struct log_point *point, const struct log_point *before,
+                   const struct log_point *after)
 {
-    return log_point_compare(&recovery->at, &recovery->mark) == 0 &&
-           recovery->at.offset != recovery->mark.offset;
+    int order = log_point_compare(after, point);
+    if (order == 0)
+        return after->offset != point->offset || (after->position > 0 && after->epoch != point->epoch);
+    return order > 0 && log_point_compare(before, point) < 0;
+}
+
+static bool contradicts_marks(const struct recovery *recovery, const struct log_point *after)
+{
+    return misses(&recovery->mark, &recovery->at, after) ||
+           misses(&recovery->checkpoint, &recovery->at, after);
+}
+
+/* The beginning of the segment behind recovery->at. */
+static struct log_point begin_next(const struct recovery *recovery, const struct segment *next)
+{
+    return (struct log_point){.offset = next->base, .base = next->base, .epoch = recovery->at.epoch};
 }
 
 /* Cuts what lies behind the last batch of a segment though another segment follows: it was named by the
@@ -160,24 +173,32 @@ static int walk_segment(struct recovery *recovery, struct segment *segment, cons
     while (position < segment->size) {
         struct batch_header header;
         struct bytes batch;
-        if (next && next->base == recovery->at.offset)
-            return cut_excess(recovery, segment, position);
+        struct log_point after;
+        if (next && next->base == recovery->at.offset) {
+            after = begin_next(recovery, next);
+            recovery->stopped = contradicts_marks(recovery, &after);
+            return recovery->stopped ? 0 : cut_excess(recovery, segment, position);
+        }
         int error = read_batch(recovery, segment, position, &header, &batch);
         if (error == CLYMQ_EBATCH) {
             recovery->stopped = true;
             return 0;
         }
-        struct log_point before = recovery->at;
-        if (!error)
-            error = keep_batch(recovery, segment, position, &header, batch);
         if (error)
             return error;
-        if (contradicts_mark(recovery)) {
-            recovery->at = before;
+        after = (struct log_point){.offset = batch_last_offset(&header) + 1,
+                                   .base = segment->base,
+                                   .position = position + header.size,
+                                   .epoch = header.leader_epoch};
+        if (contradicts_marks(recovery, &after)) {
             recovery->stopped = true;
             return 0;
         }
-        position += header.size;
+        error = keep_batch(recovery, segment, position, &header, batch);
+        if (error)
+            return error;
+        recovery->at = after;
+        position = after.position;
     }
     return 0;
 }
@@ -199,12 +220,18 @@ static int walk(struct recovery *recovery)
 {
     struct block *block = recovery->block;
     uint32_t first = block_segment_at(block, recovery->at.base);
+    static const struct log_point nowhere = {.base = -1};
+    recovery->contradicted = misses(&recovery->mark, &nowhere, &recovery->at);
+    recovery->stopped |= recovery->contradicted;
     for (uint32_t i = first; i < block->segment_count && !recovery->stopped; i++) {
         struct segment *segment = block->segments[i];
-        if (i > first && segment->base != recovery->at.offset) {
+        struct log_point begin = begin_next(recovery, segment);
+        if (i > first && (begin.offset != recovery->at.offset || contradicts_marks(recovery, &begin))) {
             recovery->stopped = true;
             break;
         }
+        if (i > first && log_point_compare(&begin, &recovery->mark) == 0)
+            recovery->at = begin; /* both places say the same; the segment is known to be there */
         const struct segment *next = i + 1 < block->segment_count ? block->segments[i + 1] : NULL;
         int error = walk_segment(recovery, segment, next, i == first ? recovery->at.position : 0);
         if (!error && segment->unsynced)
@@ -383,7 +410,7 @@ static int recover(struct recovery *recovery)
     if (error)
         return error;
     recovery_remove_old_snapshots(recovery);
-    bool below_mark = log_point_compare(&recovery->at, &recovery->mark) < 0;
+    bool below_mark = recovery->contradicted || log_point_compare(&recovery->at, &recovery->mark) < 0;
     /* Without a mark nobody can tell a torn tail from damage. */
     bool unknown = !recovery->entry && recovery->stopped;
     if (below_mark || unknown || (recovery->entry && recovery->entry->error == CLYMQ_ECORRUPT)) {
@@ -411,7 +438,7 @@ static int check_id(struct recovery *recovery, const struct block_key *key)
         return CLYMQ_ENOENT;
     if (error)
         return error;
-    return uuid_equal(found.id, key->id) ? 0 : CLYMQ_ENOENT;
+    return block_key_equal(&found, key) ? 0 : CLYMQ_ENOENT;
 }
 
 int block_open(struct store *store, const struct block_key *key, const struct block_events *events,

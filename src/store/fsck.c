@@ -87,6 +87,9 @@ static int check_unlisted(struct fsck *fsck, const struct state_table *table, st
             error = fsck_block(fsck, dir, entry);
             if (error)
                 return error;
+        } else if (!error && uuid_equal(found.id, entry->key.id)) {
+            fsck_find(fsck, FSCK_MISSING_LOG, path, 0, entry->start,
+                      "the block's identity is that of another place: its log is not used here");
         } else if (error == CLYMQ_ENOENT && folder_exists(fsck->fs, dir) && !block_is_unborn(fsck->fs, dir)) {
             fsck_find(fsck, FSCK_MISSING_LOG, path, 0, entry->start,
                       "the block's identity is missing: its log is not used until the file is restored");
@@ -146,7 +149,8 @@ int fsck_run(struct io_fs *fs, const struct fsck_options *options, struct fsck_t
     }
     if (!error && table.damaged)
         fsck_find(&fsck, FSCK_WRONG_STATE, "state", 0, -1,
-                  "%u places in the state files are unreadable: older marks count for some blocks",
+                  "%u places in the state files are unreadable or say what cannot be: older marks count for "
+                  "some blocks",
                   table.damaged);
     if (!error)
         error = check_blocks(&fsck, &table);

@@ -20,7 +20,8 @@ struct recovery {
     uint8_t *buffer; /* bytes [buffer_at, buffer_at + buffer_len) of the segment that is read */
     size_t buffer_cap, buffer_len;
     uint32_t buffer_at;
-    bool stopped; /* something at `at` does not continue the log */
+    bool stopped;      /* something at `at` does not continue the log */
+    bool contradicted; /* the mark lies before everything that is there */
 };
 
 /* Finds the segments and snapshots that lie in the block's folder. */

@@ -100,7 +100,7 @@ int segment_read_header(struct block *block, struct segment *segment, uint32_t p
     error = batch_read_header(bytes_of(bytes, (size_t)got), limit - position, &header);
     if (got < (ssize_t)sizeof(bytes) || (error && error != CLYMQ_EAGAIN))
         return CLYMQ_ECORRUPT;
-    if (header.base_offset < segment->base || batch_last_offset(&header) - segment->base > UINT32_MAX)
+    if (!segment_can_hold(segment->base, &header))
         return CLYMQ_ECORRUPT;
     *ret_header = header;
     return 0;

@@ -9,6 +9,7 @@
 #define CLYMQ_STORE_SEGMENT_H
 
 #include "store/state.h"
+#include "wire/batch.h"
 
 struct store;
 struct block;
@@ -55,6 +56,12 @@ void segment_free(struct store *store, struct segment *segment);
 /* The open file, borrowed until the next call on files of this store. Index files are made if missing. */
 int segment_file(struct block *block, struct segment *segment, enum segment_file kind,
                  struct segment_ref **ret_ref);
+
+/* Whether the batch's offsets can lie in the segment named base: its indexes hold them relative to it. */
+static inline bool segment_can_hold(int64_t base, const struct batch_header *header)
+{
+    return header->base_offset >= base && batch_last_offset(header) - base <= UINT32_MAX;
+}
 
 /* Reads a batch's header at position (<= size of the segment) and checks that it can be one: fits into the
  * segment, offsets within it. CLYMQ_ECORRUPT; CLYMQ_EIO and other errors of reading. */

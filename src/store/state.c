@@ -4,7 +4,8 @@
  * Every record says an absolute fact that was true when it was written ("block b is durable up to x"), so
  * losing later records, or some in the middle, leaves older facts, which are safe: recovery then reads more.
  * Each record's checksum covers its place and the file's generation, so bytes of another file or of an
- * abandoned write are never taken for one. */
+ * abandoned write are never taken for one. A record that says what no run can have written counts as damaged,
+ * though its checksum is right: recovery trusts what it says. */
 #include "store/state.h"
 
 #include <assert.h>
@@ -16,6 +17,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "wire/batch.h"
 #include "wire/byte_order.h"
 
 enum { STATE_VERSION = 1 };
@@ -276,6 +278,42 @@ int state_rewrite_end(struct state_file *state)
     return error;
 }
 
+/* ---- what a record may say ---- */
+
+bool log_point_is_possible(const struct log_point *point)
+{
+    if (point->base < 0 || point->epoch < -1 || point->position > INT32_MAX)
+        return false;
+    return point->position == 0 ? point->offset == point->base
+                                : point->position >= BATCH_HEADER_SIZE && point->offset > point->base;
+}
+
+/* Whether the log may have both places, checkpoint not behind mark. Every batch has at least one offset, and
+ * a segment's name is the offset behind the one before. */
+static bool are_in_order(const struct log_point *checkpoint, const struct log_point *mark)
+{
+    int order = log_point_compare(checkpoint, mark);
+    if (order == 0)
+        return checkpoint->offset == mark->offset && checkpoint->epoch == mark->epoch;
+    return order < 0 && checkpoint->epoch <= mark->epoch &&
+           (checkpoint->base == mark->base ? checkpoint->offset < mark->offset
+                                           : checkpoint->offset <= mark->base);
+}
+
+/* At most one entry for each batch, and one more time when a segment is closed. */
+static bool has_room_for(const struct log_point *point, const struct index_mark *index)
+{
+    uint32_t batches = point->position / BATCH_HEADER_SIZE;
+    return index->index_count <= batches && index->time_count <= batches + 1;
+}
+
+static bool entry_is_possible(const struct state_entry *entry)
+{
+    return log_point_is_possible(&entry->mark) && log_point_is_possible(&entry->checkpoint) &&
+           entry->start >= 0 && entry->start <= entry->mark.offset &&
+           are_in_order(&entry->checkpoint, &entry->mark) && has_room_for(&entry->checkpoint, &entry->index);
+}
+
 /* ---- reading and folding ---- */
 
 /* An entry of the table while files are read. */
@@ -335,6 +373,10 @@ static int apply_block(struct state_reader *reader, const uint8_t *body, size_t 
     uint32_t flags = get32(&at);
     entry.sealed = flags & 1;
     entry.empty_snapshot = flags & 2;
+    if (!entry_is_possible(&entry)) {
+        reader->table->damaged++;
+        return 0;
+    }
     struct bytes id = bytes_of(entry.key.id.byte, 16);
     struct read_entry *known = map_get(reader->table->entries, id);
     if (!known) {
@@ -349,6 +391,19 @@ static int apply_block(struct state_reader *reader, const uint8_t *body, size_t 
     }
     known->entry = entry;
     return reader_set_slot(reader, slot, known, records_max);
+}
+
+static void apply_mark(struct state_reader *reader, const uint8_t *body)
+{
+    uint32_t slot = get32(&body);
+    if (slot >= reader->slot_count || !reader->slots[slot])
+        return;
+    struct state_entry entry = reader->slots[slot]->entry;
+    entry.mark = get_point(&body);
+    if (entry_is_possible(&entry))
+        reader->slots[slot]->entry.mark = entry.mark;
+    else
+        reader->table->damaged++;
 }
 
 static void apply_drop(struct state_reader *reader, const uint8_t *body)
@@ -397,12 +452,9 @@ static int read_records(struct state_table *table, const uint8_t *data, size_t l
         case RECORD_BLOCK:
             error = apply_block(&reader, body, records_max);
             break;
-        case RECORD_MARK: {
-            uint32_t slot = get32(&body);
-            if (slot < reader.slot_count && reader.slots[slot])
-                reader.slots[slot]->entry.mark = get_point(&body);
+        case RECORD_MARK:
+            apply_mark(&reader, body);
             break;
-        }
         default:
             apply_drop(&reader, body);
         }

@@ -30,6 +30,9 @@ static inline int log_point_compare(const struct log_point *a, const struct log_
     return (a->position > b->position) - (a->position < b->position);
 }
 
+/* Whether a run may have noted such a place: a batch ends there, or it is a segment's beginning. */
+bool log_point_is_possible(const struct log_point *point);
+
 /* How far a segment's indexes went at some point, so that appending to them can go on and damage shows. */
 struct index_mark {
     uint32_t index_count, time_count; /* entries */
@@ -88,7 +91,7 @@ int state_rewrite_end(struct state_file *state);
 struct state_table {
     struct map *entries;
     uint64_t generation; /* of this run */
-    uint32_t damaged;    /* places where a state file could not be read */
+    uint32_t damaged;    /* places where a state file could not be read, or says what cannot be */
 };
 /* Reads all of state/, writes what they say to base.state (durable), then removes the rest. The folder
  * exists. fold false: only reads (fsck). CLYMQ_EFORMAT: a newer version. */

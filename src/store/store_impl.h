@@ -161,6 +161,7 @@ void block_add_backlog(struct block *block, uint64_t bytes);
 bool block_is_unborn(struct io_fs *fs, const char *dir);
 int block_write_id(struct io_fs *fs, const char *dir, const struct block_key *key);
 int block_read_id(struct io_fs *fs, const char *dir, struct block_key *ret_key);
+bool block_key_equal(const struct block_key *a, const struct block_key *b);
 
 /* block_create.c: the steps of making a block that touch files only, on any thread. */
 /* Folder, first segment and id, not synced. recorded: the state files know the block. CLYMQ_EEXIST: a block

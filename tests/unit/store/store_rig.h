@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "io/sim.h"
 #include "store/block.h"
+#include "store/state.h"
 
 struct rig {
     struct sim_world *world;
@@ -211,6 +212,27 @@ static inline int rig_read_all(struct block *block, int64_t offset, int64_t limi
             return error == CLYMQ_EAGAIN ? CLYMQ_EBATCH : error;
     }
     return 0;
+}
+
+/* What the state files say of the rig's block 0 is changed by hand, with right checksums, between two lives.
+ */
+static inline void rig_change_entry(struct rig *rig, void (*change)(struct state_entry *entry, int which),
+                                    int which)
+{
+    struct state_table table;
+    struct state_file file;
+    int error = state_table_load(rig->fs, false, &table);
+    const struct state_entry *found = error ? NULL : state_table_find(&table, rig_key(0).id);
+    assert(found);
+    struct state_entry entry = *found;
+    change(&entry, which);
+    error = state_file_create(&file, rig->fs, 9, table.generation);
+    state_put_block(&file, 0, &entry);
+    if (!error)
+        error = state_file_write(&file);
+    assert(!error);
+    state_file_close(&file);
+    state_table_free(&table);
 }
 
 #endif

@@ -158,6 +158,37 @@ static void wrong_indexes_are_removed_if_asked(void **state)
     }
 }
 
+/* All wrong entries of an index are counted, and both indexes told. */
+static void wrong_index_entries_are_counted(void **state)
+{
+    struct rig rig;
+    fill(&rig);
+    char path[128];
+    uint8_t *data;
+    size_t len;
+    snprintf(path, sizeof(path), "%s/%020d.index", DIR, 0);
+    assert_int_equal(io_fs_read_file(rig.fs, path, 4096, &data, &len), 0);
+    size_t entries = len / 8;
+    assert_true(entries >= 2);
+    data[3] ^= 1;          /* an offset */
+    data[len - 4] ^= 0x40; /* a position far beyond the log */
+    assert_int_equal(io_fs_replace_file(rig.fs, path, data, len), 0);
+    mem_free(data);
+    struct fsck_totals totals;
+    struct found found = check(&rig, false, &totals);
+    char wanted[64];
+    snprintf(wanted, sizeof(wanted), "2 of %zu entries do not match the log:", entries);
+    assert_int_equal(found.count, 1);
+    assert_non_null(strstr(found.sentence, wanted));
+    snprintf(path, sizeof(path), "%s/%020d.timeindex", DIR, 0);
+    assert_int_equal(sim_process_flip_bits(rig.process, path, 0, 8, 1), 0);
+    assert_int_equal(check(&rig, false, &totals).count, 2);
+    assert_int_equal(check(&rig, true, &totals).count, 2);
+    assert_int_equal(totals.repaired, 2);
+    assert_int_equal(check(&rig, true, &totals).count, 0);
+    rig_free(&rig);
+}
+
 /* Nothing but the state file speaks of the active segment's indexes: once removed they are not missed again.
  */
 static void the_active_index_is_removed_once(void **state)
@@ -215,6 +246,7 @@ int main(void)
         cmocka_unit_test(finds_a_missing_segment),
         cmocka_unit_test(a_torn_tail_is_harmless),
         cmocka_unit_test(wrong_indexes_are_removed_if_asked),
+        cmocka_unit_test(wrong_index_entries_are_counted),
         cmocka_unit_test(the_active_index_is_removed_once),
         cmocka_unit_test(memory_may_fail_anywhere),
     };

@@ -6,6 +6,9 @@
 
 #include <cmocka.h>
 
+#include "store/fsck.h"
+#include "store/index.h"
+#include "store/store_impl.h"
 #include "store_rig.h"
 
 #define DIR "data/aabb0000000000000000000000000000/0/0"
@@ -135,6 +138,47 @@ static void stops_where_offset_or_epoch_do_not_follow(void **state)
     }
 }
 
+/* Indexes hold offsets relative to the segment's name: a gap that none could lead across is not taken. */
+static void a_gap_has_bounds(void **state)
+{
+    static const int64_t gaps[] = {1000, INT32_MAX, (int64_t)INT32_MAX + 1, (int64_t)1 << 60};
+    for (size_t i = 0; i < sizeof(gaps) / sizeof(gaps[0]); i++) {
+        for (int follows = 0; follows < 2; follows++) {
+            struct rig rig;
+            struct block_recovery recovery;
+            struct strbuf all = {0};
+            rig_init(&rig, 5);
+            assert_int_equal(rig_start(&rig), 0);
+            struct block *block = create(&rig, NULL);
+            if (follows)
+                assert_int_equal(rig_append(block, 1, 10, 0), 0);
+            int64_t end = block_end(block);
+            struct buf *batch = rig_batch(end + gaps[i], 0, 1, 10, 1, 1000);
+            bool taken = gaps[i] <= INT32_MAX;
+            assert_int_equal(rig_append_buf(block, batch), taken ? 0 : CLYMQ_EINVAL);
+            rig_settle(&rig);
+            if (taken)
+                assert_int_equal(rig_read_all(block, end, end + gaps[i] + 1, 1000, &all), 0);
+            rig_crash(&rig, false);
+            if (gaps[i] > UINT32_MAX) { /* as if an earlier release had */
+                char path[128];
+                snprintf(path, sizeof(path), "%s/%020d.log", DIR, 0);
+                struct io_file *file;
+                assert_int_equal(io_fs_open(rig.fs, path, IO_OPEN_WRITE | IO_OPEN_CREATE, &file), 0);
+                assert_int_equal(io_file_pwrite(file, batch->data, batch->len, 0), (int)batch->len);
+                assert_int_equal(io_file_sync(file), 0);
+                io_file_close(file);
+            }
+            buf_unref(batch);
+            block = reopen(&rig, NULL, &recovery);
+            assert_int_equal(recovery.damaged, gaps[i] > UINT32_MAX && follows);
+            assert_int_equal(block_end(block), taken ? end + gaps[i] + 1 : end);
+            strbuf_free(&all);
+            rig_free(&rig);
+        }
+    }
+}
+
 static void damage_below_the_mark_is_reported_and_kept(void **state)
 {
     struct rig rig;
@@ -172,6 +216,89 @@ static void damage_below_the_mark_is_reported_and_kept(void **state)
         rig_crash(&rig, round == 1);
         assert_int_equal(file_size(&rig, path), size);
     }
+    rig_free(&rig);
+}
+
+/* Two segments of three batches each and one of one; each batch has two offsets. */
+static void change_marks(struct state_entry *entry, int which)
+{
+    switch (which) {
+    case 0: /* in the middle of the last batch */
+        entry->mark.position -= 100;
+        entry->mark.offset--;
+        break;
+    case 1: /* behind the last batch of a segment that another one follows */
+        entry->mark = (struct log_point){.offset = 6, .base = 0, .position = 4000};
+        break;
+    case 2: /* another offset */
+        entry->mark.offset--;
+        break;
+    case 3: /* another epoch */
+        entry->mark.epoch++;
+        break;
+    case 4: /* the checkpoint in the middle of a batch */
+        entry->checkpoint = (struct log_point){.offset = 7, .base = 6, .position = 100};
+        break;
+    default: /* segments that are not there any more */
+        entry->mark = entry->checkpoint = (struct log_point){.offset = 8, .base = 7, .position = 100};
+    }
+    entry->index = index_mark_empty();
+}
+
+/* The log says otherwise than the state files do: nobody knows what is missing, and nothing is cut. */
+static void marks_that_the_log_contradicts_are_damage(void **state)
+{
+    for (int which = 0; which < 6; which++) {
+        struct rig rig;
+        rig_init(&rig, 16);
+        rig.config.segment_bytes = 4096;
+        assert_int_equal(rig_start(&rig), 0);
+        struct block *block = create(&rig, NULL);
+        for (int i = 0; i < 7; i++)
+            assert_int_equal(rig_append(block, 2, 600, (uint64_t)i), 0);
+        rig_settle(&rig);
+        rig_crash(&rig, false);
+        if (which == 1) /* bytes that a cut would take */
+            write_at_end(&rig, DIR "/00000000000000000000.log", (uint8_t[200]){0}, 200);
+        uint64_t sizes = file_size(&rig, DIR "/00000000000000000000.log") +
+                         file_size(&rig, DIR "/00000000000000000006.log") +
+                         file_size(&rig, DIR "/00000000000000000012.log");
+        rig_change_entry(&rig, change_marks, which);
+        struct fsck_totals totals;
+        assert_int_equal(fsck_run(rig.fs, &(struct fsck_options){0}, &totals), 0);
+        assert_true(totals.damages > 0);
+        struct block_recovery recovery;
+        block = reopen(&rig, NULL, &recovery);
+        assert_true(recovery.damaged);
+        assert_int_equal(block_error(block), CLYMQ_ECORRUPT);
+        assert_true(block_durable_end(block) <= block_end(block));
+        rig_crash(&rig, false);
+        assert_int_equal(file_size(&rig, DIR "/00000000000000000000.log") +
+                             file_size(&rig, DIR "/00000000000000000006.log") +
+                             file_size(&rig, DIR "/00000000000000000012.log"),
+                         sizes);
+        rig_free(&rig);
+    }
+}
+
+/* A folder that was moved by hand is no other partition's. */
+static void a_block_of_another_place_is_not_opened(void **state)
+{
+    struct rig rig;
+    rig_init(&rig, 17);
+    assert_int_equal(rig_start(&rig), 0);
+    struct block *block = create(&rig, NULL);
+    assert_int_equal(rig_append(block, 1, 10, 1), 0);
+    rig_settle(&rig);
+    rig_crash(&rig, false);
+    struct block_key key = rig_key(0), other = key;
+    other.seq = 3;
+    assert_int_equal(block_write_id(rig.fs, DIR, &other), 0);
+    struct fsck_totals totals;
+    assert_int_equal(fsck_run(rig.fs, &(struct fsck_options){0}, &totals), 0);
+    assert_int_equal(totals.damages, 1);
+    assert_int_equal(rig_start(&rig), 0);
+    assert_int_equal(block_open(rig.store, &key, NULL, &block, NULL), CLYMQ_ENOENT);
     rig_free(&rig);
 }
 
@@ -249,6 +376,40 @@ struct told {
     int error;
     int errors;
 };
+
+static void move_mark_to_segment(struct state_entry *entry, int which)
+{
+    entry->mark = (struct log_point){.offset = 6, .base = 6, .epoch = 0};
+}
+
+/* Behind the last batch of a segment and at the beginning of the next one is the same place. */
+static void a_mark_at_a_segments_begin_is_met(void **state)
+{
+    struct rig rig;
+    rig_init(&rig, 18);
+    rig.config.segment_bytes = 4096;
+    assert_int_equal(rig_start(&rig), 0);
+    struct block *block = create(&rig, NULL);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(rig_append(block, 2, 600, (uint64_t)i), 0);
+    rig_settle(&rig);
+    rig_crash(&rig, false);
+    assert_int_equal(sim_process_flip_bits(rig.process, DIR "/00000000000000000006.log", 100, 100, 1), 0);
+    rig_change_entry(&rig, move_mark_to_segment, 0);
+    for (int life = 0; life < 2; life++) {
+        struct block_recovery recovery;
+        struct strbuf all = {0};
+        block = reopen(&rig, NULL, &recovery);
+        assert_false(recovery.damaged);
+        assert_int_equal(block_end(block), 6 + 2 * life);
+        assert_int_equal(rig_append(block, 2, 600, 9), 0);
+        assert_int_equal(rig_read_all(block, 0, 8 + 2 * life, 1000, &all), 0);
+        rig_settle(&rig);
+        strbuf_free(&all);
+        rig_crash(&rig, life == 0);
+    }
+    rig_free(&rig);
+}
 
 static void on_durable(void *ctx, struct block *block, int64_t durable_end, int error)
 {
@@ -464,7 +625,11 @@ int main(void)
         cmocka_unit_test(reads_only_what_follows_the_checkpoint),
         cmocka_unit_test(a_torn_tail_is_cut),
         cmocka_unit_test(stops_where_offset_or_epoch_do_not_follow),
+        cmocka_unit_test(a_gap_has_bounds),
         cmocka_unit_test(damage_below_the_mark_is_reported_and_kept),
+        cmocka_unit_test(marks_that_the_log_contradicts_are_damage),
+        cmocka_unit_test(a_block_of_another_place_is_not_opened),
+        cmocka_unit_test(a_mark_at_a_segments_begin_is_met),
         cmocka_unit_test(a_missing_segment_is_damage),
         cmocka_unit_test(a_log_cut_short_is_read_up_to_the_cut),
         cmocka_unit_test(a_failed_sync_is_final),

@@ -19,8 +19,8 @@ static struct state_entry entry_of(uint32_t number, int64_t mark)
     struct state_entry entry = {
         .key = {.topic = {{1}}, .partition = number, .seq = 2},
         .start = 5,
-        .mark = {.offset = mark, .base = 5, .position = (uint32_t)mark * 10, .epoch = 3},
-        .checkpoint = {.offset = 6, .base = 5, .position = 60, .epoch = 2},
+        .mark = {.offset = mark, .base = 5, .position = (uint32_t)mark * 100, .epoch = 3},
+        .checkpoint = {.offset = 6, .base = 5, .position = 600, .epoch = 2},
         .index = index_mark_empty(),
         .active_since_ms = 77,
         .sealed = number % 2,
@@ -195,6 +195,95 @@ static void damage_costs_only_what_it_hits(void **state)
     }
 }
 
+/* Records with right checksums that say what no run can have noted: as if they were not there. */
+static void what_cannot_be_is_damage(void **state)
+{
+    enum { CASES = 17 };
+    for (int i = 0; i < CASES; i++) {
+        struct state_entry bad = entry_of(0, 20);
+        struct log_point *mark = &bad.mark, *checkpoint = &bad.checkpoint;
+        switch (i) {
+        case 0:
+            mark->offset = -1;
+            break;
+        case 1:
+            mark->offset = 5;
+            break; /* bytes, but no offset */
+        case 2:
+            mark->base = -5;
+            break;
+        case 3:
+            mark->base = 21;
+            break;
+        case 4:
+            mark->position = 0;
+            break; /* offsets, but no bytes */
+        case 5:
+            mark->position = 60;
+            break;
+        case 6:
+            mark->position = UINT32_MAX;
+            break;
+        case 7:
+            mark->epoch = -2;
+            break;
+        case 8:
+            mark->epoch = 1;
+            break; /* the checkpoint's is 2 */
+        case 9:
+            mark->position = 599;
+            break; /* before the checkpoint */
+        case 10:
+            mark->position = 600;
+            break; /* the same place at another offset */
+        case 11:
+            mark->offset = 6;
+            break;
+        case 12:
+            *mark = (struct log_point){.offset = 4, .base = 4, .epoch = 3};
+            break;
+        case 13:
+            bad.start = -1;
+            break;
+        case 14:
+            bad.start = 21;
+            break;
+        case 15:
+            bad.index.index_count = 10;
+            break; /* 600 bytes have no room for ten batches */
+        default:
+            checkpoint->position = 60;
+            bad.index.index_count = 0;
+        }
+        for (int with_mark = 0; with_mark <= (i < 13); with_mark++) {
+            struct sim_disk *disk;
+            struct io_fs *fs = new_fs(&disk);
+            struct state_table table = load(fs);
+            write_run(fs, 0, table.generation, 0, 2, 15);
+            state_table_free(&table);
+            table = load(fs);
+            struct state_file file;
+            struct state_entry good = entry_of(0, 15);
+            assert_int_equal(state_file_create(&file, fs, 0, table.generation), 0);
+            state_put_block(&file, 0, with_mark ? &good : &bad);
+            if (with_mark)
+                state_put_mark(&file, 0, &bad.mark);
+            assert_int_equal(state_file_write(&file), 0);
+            state_file_close(&file);
+            state_table_free(&table);
+            table = load(fs);
+            assert_int_equal(table.damaged, 1);
+            assert_int_equal(map_count(table.entries), 2);
+            assert_memory_equal(&state_table_find(&table, good.key.id)->mark, &good.mark, sizeof(good.mark));
+            state_table_free(&table);
+            table = load(fs);
+            assert_int_equal(table.damaged, 0); /* it was not taken over */
+            state_table_free(&table);
+            sim_disk_free(disk);
+        }
+    }
+}
+
 /* A header that is whole, but of no run: the next generation must remain a number. */
 static void generations_that_no_run_had_are_damage(void **state)
 {
@@ -296,6 +385,7 @@ int main(void)
         cmocka_unit_test(a_block_has_one_slot),
         cmocka_unit_test(a_stale_file_does_no_harm),
         cmocka_unit_test(damage_costs_only_what_it_hits),
+        cmocka_unit_test(what_cannot_be_is_damage),
         cmocka_unit_test(generations_that_no_run_had_are_damage),
         cmocka_unit_test(a_newer_version_is_refused),
         cmocka_unit_test(rewriting_keeps_only_what_is_put),
