@@ -111,8 +111,8 @@ static void order_mark(uint8_t *record)
     store_be32(mark + 20, 0);
 }
 
-/* The parts of a block's record that every run keeps in this order: log start, checkpoint, durable end.
- * Epochs are those of most logs. */
+/* Puts log start, checkpoint and durable end into the order that every run keeps, since others are refused as
+ * damage. Epochs are those of most logs. */
 static void order_record(uint8_t *record)
 {
     uint8_t *start = record + STATE_FRAME + 44, *mark = start + 8, *checkpoint = mark + 24;
@@ -260,9 +260,8 @@ static void file_path(const struct folder_file *file, const char *dir, char path
         snprintf(path, SEGMENT_PATH_MAX, "%s/%s", dir, file->which % 8 == 5 ? "x.tmp" : "id");
 }
 
-bool folder_write(struct io_fs *fs, struct bytes input)
+void folder_write(struct io_fs *fs, struct bytes input)
 {
-    bool ordered = true;
     first_base = INT64_MAX;
     memset(last_checkpoint, 0, sizeof(last_checkpoint));
     static const char format[] = "clymq-data 1\n",
@@ -278,7 +277,6 @@ bool folder_write(struct io_fs *fs, struct bytes input)
     while (take_file(&input, &file)) {
         char path[SEGMENT_PATH_MAX];
         file_path(&file, dir, path);
-        ordered = ordered && (file.kind != FOLDER_STATE || (!file.keep_fields && !file.raw));
         if (file.kind == FOLDER_LOG && (uint64_t)folder_number(file.which) < first_base)
             first_base = (uint64_t)folder_number(file.which);
         if (!file.raw)
@@ -291,7 +289,6 @@ bool folder_write(struct io_fs *fs, struct bytes input)
     }
     FUZZ_CHECK(io_fs_sync_dir(fs, "") == 0 && io_fs_sync_dir(fs, "data") == 0);
     FUZZ_CHECK(io_fs_sync_dir(fs, "state") == 0 && io_fs_sync_dir(fs, dir) == 0);
-    return ordered;
 }
 
 void folder_read_logs(struct io_fs *fs, struct strbuf *out)

@@ -46,9 +46,8 @@ static inline void folder_log(void)
 struct block_key folder_key(void);
 /* The number in the name of a file whose second byte is which: small ones, some larger, and the last ones. */
 int64_t folder_number(uint8_t which);
-/* Writes the files; all is durable afterwards. Whether the state files say what a run may have said: start,
- * checkpoint and durable end of the block in their order. */
-bool folder_write(struct io_fs *fs, struct bytes input);
+/* Writes the files; all is durable afterwards. */
+void folder_write(struct io_fs *fs, struct bytes input);
 /* Makes magic number, lengths and checksums of one file's content right, whose name holds number. */
 void folder_repair(enum folder_kind kind, bool keep_fields, int64_t number, uint8_t *data, size_t len);
 /* One file's content, replaced and durable. */
