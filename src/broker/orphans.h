@@ -5,7 +5,7 @@
 #include "broker/broker.h"
 
 /* Logs them at start; they are never deleted automatically: after a lost metadata file they are all there is.
- * Shard 0. */
+ * Folders with nothing in them go. Shard 0. */
 void orphans_report(struct broker_node *node);
 
 #endif

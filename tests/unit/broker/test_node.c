@@ -530,6 +530,57 @@ static void test_orphans_are_reported_and_kept(void **state)
     io_file_close(file);
 }
 
+/* What a deletion left that was killed before its end: folders without anything in them. */
+static void test_empty_folders_are_removed(void **state)
+{
+    struct world *world = *state;
+    struct io_fs *fs = sim_process_fs(world->server);
+    char **names;
+    size_t count;
+
+    make_topic(world, "t", 1);
+    push_text(world, "t", "0", "m", -1);
+    world_stop(world);
+    assert_int_equal(io_fs_make_dir(fs, "data/0123456789abcdef0123456789abcdef"), 0);
+    assert_int_equal(io_fs_make_dir(fs, "data/0123456789abcdef0123456789abcdef/7"), 0);
+    assert_int_equal(io_fs_make_path(fs, "data/fedcba9876543210fedcba9876543210/3/0"), 0);
+    world_start(world);
+    world_connect(world);
+    assert_int_equal(io_fs_list(fs, "data", &names, &count), 0);
+    assert_int_equal(count, 2);
+    io_fs_free_names(names, count);
+    assert_non_null(
+        strstr(world->log.data, "data/fedcba9876543210fedcba9876543210/3/0 belongs to no partition"));
+    assert_null(strstr(world->log.data, "data/0123456789abcdef0123456789abcdef"));
+    expect_messages(world, "t", "0", 1, 1);
+}
+
+/* A start with nothing in data/ yet, and with numbers that are written otherwise than ours. */
+static void test_an_empty_data_folder(void **state)
+{
+    struct world *world = *state;
+    struct io_fs *fs = sim_process_fs(world->server);
+    char path[200], *slash;
+
+    world_stop(world);
+    world_start(world);
+    world_connect(world);
+    make_topic(world, "t", 1);
+    push_text(world, "t", "0", "m", -1);
+    log_of(world, path, sizeof(path));
+    world_stop(world);
+    for (int depth = 0; depth < 3; depth++) { /* the topic's folder */
+        slash = strrchr(path, '/');
+        *slash = 0;
+    }
+    snprintf(slash, sizeof(path) - (size_t)(slash - path), "/00/0");
+    assert_int_equal(io_fs_make_path(fs, path), 0);
+    world_start(world);
+    world_connect(world);
+    assert_non_null(strstr(world->log.data, "/00/0 belongs to no partition"));
+    expect_messages(world, "t", "0", 1, 1);
+}
+
 static void on_fenced(void *ctx, const struct meta_result *result)
 {
     assert_int_equal(result->error, 0);
@@ -798,6 +849,8 @@ int main(void)
         TEST_SHARDS(test_a_damaged_partition),
         TEST_SHARDS(test_missing_files),
         TEST_SHARDS(test_orphans_are_reported_and_kept),
+        TEST_SHARDS(test_empty_folders_are_removed),
+        TEST_SHARDS(test_an_empty_data_folder),
         TEST_SHARDS(test_the_role_comes_back),
         TEST_SHARDS(test_the_role_comes_back_without_a_timer),
         TEST_SHARDS(test_a_port_in_use),
