@@ -4,6 +4,7 @@
 #include "meta/database.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -12,6 +13,8 @@
 #include "base/error.h"
 #include "base/mem.h"
 
+/* As all files of a data folder (io/os_fs.c): others read nothing. */
+enum { FILE_MODE = 0640 };
 enum { APPLICATION_ID = 0x436c794d /* "ClyM" */, FORMAT = 1 };
 
 struct database {
@@ -245,6 +248,10 @@ static int database_make_new(const char *path)
     if (!error) {
         (void)remove(made.data);
         (void)remove(log.data); /* of a file that is gone: it must not be taken for the new one's */
+        /* SQLite would give it a mode of its own; its log takes over this one. */
+        int file = open(made.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
+        if (file >= 0)
+            close(file);
         int result = sqlite3_open_v2(made.data, &database.handle,
                                      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
         error = result == SQLITE_OK ? 0 : error_of_sqlite(&database, result);

@@ -200,6 +200,29 @@ static void test_formats(void **state)
     snprintf(driver.path, sizeof(driver.path), "%s/meta.db", driver.folder);
 }
 
+/* Whoever is not the server's user or group reads nothing, whatever the umask; a stricter one counts. */
+static void test_modes(void **state)
+{
+    static const char *const suffixes[] = {"", "-wal"};
+    static const mode_t masks[] = {0, 022, 077};
+    for (size_t m = 0; m < sizeof(masks) / sizeof(masks[0]); m++) {
+        remove_files(&driver);
+        mode_t before = umask(masks[m]);
+        struct meta *meta = open_meta();
+        struct meta_op op = op_create("/d", "");
+        assert_int_equal(transact(meta, &op, 1).error, 0);
+        umask(before);
+        for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+            char path[128];
+            struct stat facts;
+            snprintf(path, sizeof(path), "%s%s", driver.path, suffixes[i]);
+            assert_int_equal(stat(path, &facts), 0);
+            assert_int_equal(facts.st_mode & 0777, 0640 & ~masks[m]);
+        }
+        meta_close(meta);
+    }
+}
+
 static void fill(struct meta *meta, int count)
 {
     struct meta_op make = op_create("/d", "");
@@ -541,9 +564,10 @@ int main(int argc, char **argv)
     int failures = contract_run(&driver.driver);
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_one_process),   T(test_formats), T(test_leftovers),    T(test_damaged_rows),
-        T(test_damaged_bytes), T(test_kill),    T(test_failing_disk), T(test_failing_checkpoint),
-        T(test_group_commit),
+        T(test_one_process),        T(test_formats),       T(test_modes), T(test_leftovers),
+        T(test_damaged_rows),       T(test_one_process),   T(test_modes), T(test_leftovers),
+        T(test_damaged_rows),       T(test_damaged_bytes), T(test_kill),  T(test_failing_disk),
+        T(test_failing_checkpoint), T(test_group_commit),
     };
     return failures + cmocka_run_group_tests(tests, NULL, NULL);
 }
