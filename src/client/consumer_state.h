@@ -93,7 +93,20 @@ static inline void consumer_unlock(struct core_consumer *consumer)
         consumer->config.unlock(consumer->config.ctx);
 }
 
+/* ---- consumer_fetch.c ---- */
+
+enum { CONSUMER_LINKS = 16 }; /* connections of a consumer to one server */
+
+void consumer_fetch_init(struct consumer_partition *partition);
+/* Asks for more, where that may be done now. */
 void consumer_fetch(struct consumer_partition *partition);
+/* The same after a pause, which grows. */
+void consumer_again(struct consumer_partition *partition);
+/* Gives room that came free to those that wait for it, in order. */
+void consumer_feed(struct core_consumer *consumer);
+
+/* ---- core_consumer.c, consumer_reader.c, core_follow.c ---- */
+
 /* Under the lock: the partition may go on, the loop's side sees to it. */
 void consumer_wake_partition(struct consumer_partition *partition);
 void consumer_signal(struct core_consumer *consumer); /* under the lock */

@@ -89,6 +89,9 @@ void core_topic_refresh(struct core_topic *topic);
 void core_topic_watch_add(struct core_topic *topic, struct core_topic_watch *watch);
 void core_topic_watch_remove(struct core_topic_watch *watch);
 const struct core_partition *core_topic_find(const struct core_topic *topic, const char *partition);
+/* The same for one that is looked for again and again: *place is where it was last, and tells where it is. */
+const struct core_partition *core_topic_find_near(const struct core_topic *topic, const char *partition,
+                                                  size_t *place);
 void core_topic_free(struct core_topic *topic);
 
 #endif

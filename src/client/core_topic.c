@@ -187,6 +187,17 @@ const struct core_partition *core_topic_find(const struct core_topic *topic, con
     return NULL;
 }
 
+const struct core_partition *core_topic_find_near(const struct core_topic *topic, const char *partition,
+                                                  size_t *place)
+{
+    if (*place < topic->count && strcmp(topic->partitions[*place].name, partition) == 0)
+        return &topic->partitions[*place];
+    const struct core_partition *found = core_topic_find(topic, partition);
+    if (found)
+        *place = (size_t)(found - topic->partitions);
+    return found;
+}
+
 void core_topic_free(struct core_topic *topic)
 {
     assert(topic->core->freeing);

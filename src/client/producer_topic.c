@@ -86,9 +86,7 @@ static void topic_changed(struct core_topic_watch *watch)
         core_topic_refresh(known);
     LIST_FOR_EACH(at, &topic->senders) {
         struct core_sender *sender = CONTAINER_OF(at, struct core_sender, link);
-        bool missing = (sender->place >= known->count ||
-                        strcmp(known->partitions[sender->place].name, sender->intake->name) != 0) &&
-                       !core_topic_find(known, sender->intake->name);
+        bool missing = !core_topic_find_near(known, sender->intake->name, &sender->place);
         sender->missing = missing ? sender->missing + 1 : 0;
         if (sender->missing >= 2)
             sender_fail(sender, CLYMQ_EPARTITION_UNKNOWN);
