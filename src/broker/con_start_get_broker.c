@@ -71,11 +71,8 @@ void handle_con_start_get_broker(struct broker_shard *bs, struct net_call *call)
 
     if (!request_decode(call, &arguments))
         return;
-    if (subscription_option_refusal(arguments.option)) {
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_EUNSUPPORTED, "%s",
-                      subscription_option_refusal(arguments.option));
+    if (subscription_option_refused(call, arguments.option))
         return;
-    }
     get = coord_call_new(bs, call);
     if (!get)
         return;

@@ -284,11 +284,8 @@ void handle_pull(struct broker_shard *bs, struct net_call *call)
 
     if (!request_decode(call, &arguments))
         return;
-    if (subscription_option_refusal(arguments.option)) {
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_EUNSUPPORTED, "%s",
-                      subscription_option_refusal(arguments.option));
+    if (subscription_option_refused(call, arguments.option))
         return;
-    }
     pull = (struct pull_request *)request_new(bs, call, sizeof(*pull));
     if (!pull)
         return;

@@ -35,11 +35,8 @@ void handle_sub(struct broker_shard *bs, struct net_call *call)
 
     if (!request_decode(call, &arguments))
         return;
-    if (subscription_option_refusal(arguments.option)) {
-        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_EUNSUPPORTED, "%s",
-                      subscription_option_refusal(arguments.option));
+    if (subscription_option_refused(call, arguments.option))
         return;
-    }
     sub = coord_call_new(bs, call);
     if (sub)
         coord_call_go(sub, ACTION_PULL, (struct coord_call_names){&arguments.topic, &arguments.partition},

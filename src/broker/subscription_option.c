@@ -3,10 +3,14 @@
 
 #include <stddef.h>
 
+#include "base/error.h"
+#include "net/server.h"
+
 const char push_mode_refusal[] =
     "push mode is not there yet: it comes with subscriptions; use option 4 (PSB_PULL) and pull";
 
-const char *subscription_option_refusal(int8_t option)
+/* NULL where the option works today, otherwise the sentence for the client. */
+static const char *refusal(int8_t option)
 {
     switch (option) {
     case OPTION_PSB_PULL:
@@ -24,4 +28,13 @@ const char *subscription_option_refusal(int8_t option)
     default:
         return "unknown option: use 4 (PSB_PULL)";
     }
+}
+
+bool subscription_option_refused(struct net_call *call, int8_t option)
+{
+    const char *sentence = refusal(option);
+
+    if (sentence)
+        net_call_fail(call, THRIFT_INTERNAL_ERROR, CLYMQ_EUNSUPPORTED, "%s", sentence);
+    return sentence != NULL;
 }

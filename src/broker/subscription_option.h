@@ -2,6 +2,7 @@
 #ifndef CLYMQ_BROKER_SUBSCRIPTION_OPTION_H
 #define CLYMQ_BROKER_SUBSCRIPTION_OPTION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum subscription_option {
@@ -11,8 +12,10 @@ enum subscription_option {
     OPTION_PSB_PULL = 4
 };
 
-/* NULL where the option works today, otherwise the sentence for the client. */
-const char *subscription_option_refusal(int8_t option);
+struct net_call;
+
+/* Whether the option does not work today: then the call is answered with the reason. */
+bool subscription_option_refused(struct net_call *call, int8_t option);
 /* Why the methods of push mode fail for now. */
 extern const char push_mode_refusal[];
 

@@ -99,6 +99,11 @@ const char *cli_suggest(const char *word, const char *const *words, size_t count
  */
 int cli_finish_output(int exit_code);
 
+/* ---- confirm.c ---- */
+
+/* Whether to go on: on a terminal only if the user types that name after the question (told where not). */
+bool cli_confirmed(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* ---- connect.c ---- */
 
 /* A client by the common options. 0, or the exit code (told). */

@@ -1,7 +1,6 @@
 /* clymq partition create | set | delete. */
 #include <jansson.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -156,28 +155,13 @@ static const struct option delete_table[] = {
     {0},
 };
 
-static bool confirmed(const char *topic, const char *partition)
-{
-    if (!isatty(STDIN_FILENO))
-        return true;
-    fprintf(stderr,
-            "This deletes all messages of partition %s of topic %s for good. Type the partition's name to go "
-            "on: ",
-            partition, topic);
-    char line[512];
-    if (!fgets(line, sizeof(line), stdin))
-        return false;
-    line[strcspn(line, "\n")] = '\0';
-    return strcmp(line, partition) == 0;
-}
-
 static int delete_run(void *values_ptr, int argc, char **argv)
 {
     struct partition_values *values = values_ptr;
-    if (!values->yes && !confirmed(argv[0], argv[1])) {
-        cli_complain("not deleted");
+    if (!values->yes &&
+        !cli_confirmed(argv[1], "This deletes all messages of partition %s of topic %s for good.", argv[1],
+                       argv[0]))
         return CLI_FAILED;
-    }
     clymq_client *client;
     int code = cli_connect_to_ask(&values->common, &client);
     if (code)

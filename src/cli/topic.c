@@ -2,7 +2,6 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -226,6 +225,18 @@ static void list_print(const char *text)
     json_decref(root);
 }
 
+/* Prints an answer: as it is with --json, else as `print` does. Takes it over; returns the exit code. */
+static int print_answer(const struct topic_values *values, char *text, void (*print)(const char *text))
+{
+    cli_waiting_over(); /* a slow reader is not waited for by us */
+    if (values->common.json)
+        printf("%s\n", text);
+    else
+        print(text);
+    clymq_string_free(text);
+    return cli_finish_output(CLI_OK);
+}
+
 static int list_run(void *values_ptr, int argc, char **argv)
 {
     struct topic_values *values = values_ptr;
@@ -234,16 +245,9 @@ static int list_run(void *values_ptr, int argc, char **argv)
     if (code)
         return code;
     char *text;
-    if (clymq_topic_list_json(client, argc > 0 ? argv[0] : "", &text) != 0) {
-        code = cli_failed();
-    } else {
-        if (values->common.json)
-            printf("%s\n", text);
-        else
-            list_print(text);
-        clymq_string_free(text);
-        code = cli_finish_output(CLI_OK);
-    }
+    code = clymq_topic_list_json(client, argc > 0 ? argv[0] : "", &text)
+               ? cli_failed()
+               : print_answer(values, text, list_print);
     clymq_client_free(client);
     return code;
 }
@@ -303,16 +307,8 @@ static int describe_run(void *values_ptr, int argc, char **argv)
     if (code)
         return code;
     char *text;
-    if (clymq_topic_describe_json(client, argv[0], &text) != 0) {
-        code = cli_failed();
-    } else {
-        if (values->common.json)
-            printf("%s\n", text);
-        else
-            describe_print(text);
-        clymq_string_free(text);
-        code = cli_finish_output(CLI_OK);
-    }
+    code = clymq_topic_describe_json(client, argv[0], &text) ? cli_failed()
+                                                             : print_answer(values, text, describe_print);
     clymq_client_free(client);
     return code;
 }
@@ -341,26 +337,11 @@ static const struct option delete_table[] = {
     {0},
 };
 
-/* On a terminal a deletion must be confirmed by name. */
-static bool confirmed(const char *topic)
-{
-    if (!isatty(STDIN_FILENO))
-        return true;
-    fprintf(stderr, "This deletes all messages of topic %s for good. Type its name to go on: ", topic);
-    char line[512];
-    if (!fgets(line, sizeof(line), stdin))
-        return false;
-    line[strcspn(line, "\n")] = '\0';
-    return strcmp(line, topic) == 0;
-}
-
 static int delete_run(void *values_ptr, int argc, char **argv)
 {
     struct topic_values *values = values_ptr;
-    if (!values->yes && !confirmed(argv[0])) {
-        cli_complain("not deleted");
+    if (!values->yes && !cli_confirmed(argv[0], "This deletes all messages of topic %s for good.", argv[0]))
         return CLI_FAILED;
-    }
     clymq_client *client;
     int code = cli_connect_to_ask(&values->common, &client);
     if (code)
