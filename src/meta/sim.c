@@ -158,6 +158,25 @@ static void session_apply(struct session *session, struct meta_request *request)
     store_plan_events(store);
 }
 
+int sim_meta_store_touch(struct sim_meta_store *store, const char *path)
+{
+    const struct tree_node *node = tree_get(store->tree, bytes_of_text(path));
+    if (!node)
+        return CLYMQ_ENOENT;
+    const struct meta_op set = {.kind = META_SET,
+                                .path = path,
+                                .value = bytes_of(node->value, node->value_len),
+                                .version = META_ANY_VERSION};
+    struct tree_undo *undo;
+    size_t failed_op;
+    int error = tree_apply(store->tree, &set, 1, store->next_session++, &undo, &failed_op);
+    if (error)
+        return error;
+    tree_commit(store->tree, undo, store_changed, store);
+    store_plan_events(store);
+    return 0;
+}
+
 static void session_free(struct session *session)
 {
     if (io_timer_armed(&session->timer))

@@ -11,6 +11,9 @@ struct sim_meta_faults {
 void sim_meta_store_set_faults(struct sim_meta_store *store, const struct sim_meta_faults *faults);
 /* Transactions applied so far. */
 uint64_t sim_meta_store_transactions(const struct sim_meta_store *store);
+/* The node is set to the value it has, as another process would: transactions that expect the version that it
+ * had fail. 0, CLYMQ_ENOENT, CLYMQ_ENOMEM. */
+int sim_meta_store_touch(struct sim_meta_store *store, const char *path);
 /* The session is lost while its process lives: outstanding and later requests answer CLYMQ_ESESSION, the
  * watcher is told, its ephemeral nodes are gone. */
 void sim_meta_lose_session(struct sim_meta_store *store, struct meta *meta);

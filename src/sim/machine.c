@@ -379,6 +379,11 @@ void machine_fail_metadata(struct machine *machine, uint32_t ppm)
     sim_meta_store_set_faults(machine->meta_store, &faults);
 }
 
+void machine_fence(struct machine *machine)
+{
+    (void)sim_meta_store_touch(machine->meta_store, "/ClyMQ/CoordinatorEpoch"); /* perhaps not there yet */
+}
+
 void machine_stop_scrub(struct machine *machine)
 {
     struct broker_node_config config = machine->config;

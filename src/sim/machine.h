@@ -39,6 +39,8 @@ bool machine_is_healthy(const struct machine *machine);
 bool machine_needs_restart(const struct machine *machine);
 
 void machine_fail_metadata(struct machine *machine, uint32_t ppm);
+/* Another coordinator takes the role and ends at once: the broker's has to take it again. */
+void machine_fence(struct machine *machine);
 /* Reloads a serving broker's configuration without the scrub; the next start has it again. */
 void machine_stop_scrub(struct machine *machine);
 uint64_t machine_segment_bytes(const struct machine *machine); /* of every log */
