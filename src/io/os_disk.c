@@ -1,5 +1,10 @@
 /* The disk workers of a loop: threads that take operations and pieces of work in the order given, and hand
- * what is done back to the loop, many at a time. */
+ * what is done back to the loop, many at a time.
+ *
+ * Nobody is woken by a thread that holds the lock: the one woken often takes the waker's place on the
+ * processor at once, and would then wait for the lock until the waker gets another turn, which beside busy
+ * threads is milliseconds. For the same reason workers wait for a semaphore: signalling a condition variable
+ * may itself wait for the threads that it woke before. */
 #include <assert.h>
 
 #include "base/error.h"
@@ -17,7 +22,7 @@ static void list_take_all(struct list *from, struct list *to)
     list_init(from);
 }
 
-/* Runs one waiting item. The lock is held, but not meanwhile. */
+/* Runs one waiting item. The lock is held, but not meanwhile, nor where the loop is told. */
 static void run_next(struct os_disk *disk, bool op_first)
 {
     struct list *link = NULL, *done;
@@ -38,8 +43,11 @@ static void run_next(struct os_disk *disk, bool op_first)
     pthread_mutex_lock(&disk->lock);
     bool tell = list_empty(&disk->ops_done) && list_empty(&disk->works_done);
     list_push_back(done, link);
-    if (tell)
-        os_loop_signal(disk->loop);
+    if (!tell)
+        return;
+    pthread_mutex_unlock(&disk->lock);
+    os_loop_signal(disk->loop);
+    pthread_mutex_lock(&disk->lock);
 }
 
 static void *worker(void *ctx)
@@ -55,8 +63,10 @@ static void *worker(void *ctx)
             break;
         } else {
             disk->idle++;
-            pthread_cond_wait(&disk->work_or_stop, &disk->lock);
-            disk->idle--;
+            pthread_mutex_unlock(&disk->lock);
+            while (sem_wait(&disk->calls) != 0)
+                ; /* a signal came between */
+            pthread_mutex_lock(&disk->lock);
         }
     }
     pthread_mutex_unlock(&disk->lock);
@@ -70,7 +80,7 @@ int os_disk_init(struct os_loop *loop, unsigned threads)
     if (!disk->threads)
         return CLYMQ_ENOMEM;
     pthread_mutex_init(&disk->lock, NULL);
-    pthread_cond_init(&disk->work_or_stop, NULL);
+    sem_init(&disk->calls, 0, 0);
     list_init(&disk->ops);
     list_init(&disk->works);
     list_init(&disk->ops_done);
@@ -91,11 +101,14 @@ void os_disk_stop(struct os_disk *disk)
 {
     pthread_mutex_lock(&disk->lock);
     disk->stop = true;
-    pthread_cond_broadcast(&disk->work_or_stop);
+    unsigned idle = disk->idle;
+    disk->idle = 0;
     pthread_mutex_unlock(&disk->lock);
+    while (idle-- > 0)
+        sem_post(&disk->calls);
     for (unsigned i = 0; i < disk->thread_count; i++)
         pthread_join(disk->threads[i], NULL);
-    pthread_cond_destroy(&disk->work_or_stop);
+    sem_destroy(&disk->calls);
     pthread_mutex_destroy(&disk->lock);
     mem_free(disk->threads);
 }
@@ -104,10 +117,12 @@ static void hand_over(struct os_disk *disk, struct list *queue, struct list *lin
 {
     pthread_mutex_lock(&disk->lock);
     list_push_back(queue, link);
-    bool signal = disk->idle > 0;
+    bool call = disk->idle > 0;
+    if (call)
+        disk->idle--;
     pthread_mutex_unlock(&disk->lock);
-    if (signal)
-        pthread_cond_signal(&disk->work_or_stop);
+    if (call)
+        sem_post(&disk->calls);
 }
 
 void os_disk_submit(struct io_loop *base, struct io_op *op)

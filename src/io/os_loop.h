@@ -8,6 +8,7 @@
 
 #include <netdb.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <uv.h>
@@ -18,10 +19,10 @@
 struct os_loop;
 struct os_disk {
     pthread_mutex_t lock;
-    pthread_cond_t work_or_stop;
+    sem_t calls; /* one for each idle worker that is called */
     struct list ops, works;           /* waiting */
     struct list ops_done, works_done; /* to be told to the loop */
-    unsigned idle;                    /* workers that wait */
+    unsigned idle;                    /* workers that wait and are not called */
     bool stop;
     pthread_t *threads;
     unsigned thread_count;
