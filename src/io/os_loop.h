@@ -19,7 +19,7 @@
 struct os_loop;
 struct os_disk {
     pthread_mutex_t lock;
-    sem_t calls; /* one for each idle worker that is called */
+    sem_t calls;                      /* one for each idle worker that is called */
     struct list ops, works;           /* waiting */
     struct list ops_done, works_done; /* to be told to the loop */
     unsigned idle;                    /* workers that wait and are not called */

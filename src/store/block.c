@@ -14,7 +14,8 @@
 #include "store/index.h"
 #include "store/store_impl.h"
 
-enum { RESERVE_MIN = 4096, RESERVE_MAX = 8 << 20 };
+enum { RESERVE_MIN = 4096, RESERVE_MAX = 16 << 20 };
+enum { RESERVE_KEPT = 8 }; /* this part of a segment's size may stay reserved behind its end */
 
 void block_dir(const struct block_key *key, char dir[BLOCK_DIR_MAX])
 {
@@ -247,8 +248,12 @@ int block_roll(struct block *block)
     }
     old->closed = true;
     struct segment_ref *ref;
-    if (old->reserved > old->size && segment_file(block, old, SEGMENT_LOG, &ref) == 0)
-        io_file_truncate(ref->file, old->size); /* gives back what was reserved behind the end */
+    /* Gives back what was reserved behind the end, unless it is little, as where a segment is full: on a disk
+     * that discards what is freed a cut waits for the disk behind all that is being written, and everybody of
+     * this shard with it. */
+    if (old->reserved > old->size && old->reserved - old->size > old->size / RESERVE_KEPT &&
+        segment_file(block, old, SEGMENT_LOG, &ref) == 0)
+        io_file_truncate(ref->file, old->size);
     old->unsynced = true; /* its size, if nothing else: recovery may have cut it in a run that was killed */
     if (old->index_known) {
         index_finish(block, old);
@@ -259,12 +264,19 @@ int block_roll(struct block *block)
     return 0;
 }
 
+/* Whether the active segment will be full, as far as the one before it tells. */
+static bool is_filling(const struct block *block)
+{
+    return block->segment_count > 1 &&
+           (int64_t)block->segments[block->segment_count - 2]->size >= block->segment_bytes / 2;
+}
+
 /* Reserves disk space ahead of the segment's end, so that a full disk shows before a byte is written. */
 static int reserve(struct block *block, struct segment *segment, struct io_file *file, uint32_t size)
 {
     if (segment->size + (uint64_t)size <= segment->reserved)
         return 0;
-    uint64_t ahead = segment->size < RESERVE_MAX ? segment->size : RESERVE_MAX;
+    uint64_t ahead = is_filling(block) || segment->size > RESERVE_MAX ? RESERVE_MAX : segment->size;
     uint64_t want = segment->size + (ahead > size ? ahead : size);
     uint64_t most = (uint64_t)block->segment_bytes;
     if (want > most)
