@@ -9,8 +9,11 @@
 #include "base/log.h"
 
 enum {
-    ROUND_BYTES = 512 * 1024, /* read per connection and round, so that others get their turn */
-    ROUND_LEAST = 16 * 1024,  /* likewise, where many have much to say */
+    ROUND_BYTES = 256 * 1024, /* read per connection and round, so that others get their turn */
+    ROUND_LEAST = 8 * 1024,   /* likewise, where many have much to say */
+    CALL_COST = 1024,         /* a call takes as long as reading so many bytes, at least */
+    READ_LEAST = 256,
+    SIZE_GUESSED = 128,       /* of the first message */
     PRESSED_BYTES = 4 * 1024, /* read at once where memory is short: it may have to be kept */
     REFUSAL_BYTES = 1024,     /* the header of a message that is too big must end within */
 };
@@ -257,6 +260,7 @@ static void take_messages(struct net_conn *conn, struct bytes span)
         }
         if (conn->part->large == conn)
             conn->part->large_came = true;
+        conn->part->round_read += CALL_COST;
         conn->begun_ns = 0; /* the next message's time begins when it begins */
         net_call_receive(conn, &message);
     }
@@ -279,11 +283,21 @@ static void hear_end(struct net_conn *conn)
         config->on_conn_input_end(config->ctx, conn->part->shard, conn->id);
 }
 
+/* What may be read at once so that the calls in it, if they are as small as the last one, cost `left`: short
+ * calls take the time, not their bytes. */
+static size_t read_most(const struct net_input *input, size_t left)
+{
+    size_t size = input->last_size ? input->last_size : SIZE_GUESSED;
+    size_t most = (size_t)((uint64_t)left * size / (size + CALL_COST));
+    return most < READ_LEAST ? READ_LEAST : most;
+}
+
 static void read_round(struct net_conn *conn)
 {
     struct net_part *part = conn->part;
-    size_t round = 0, most = net_part_allowance(part, &part->round_read, ROUND_BYTES, ROUND_LEAST);
-    while (conn->state == NET_CONN_OPEN && !conn->paused && round < most) {
+    size_t most = net_part_allowance(part, &part->round_read, ROUND_BYTES, ROUND_LEAST);
+    size_t before = part->round_read, bytes = 0;
+    while (conn->state == NET_CONN_OPEN && !conn->paused && part->round_read - before < most) {
         bool may_take = net_limits_may_take(conn);
         if (!may_take || !net_limits_may_grow(conn)) {
             net_limits_pause(conn, may_take && conn->calls == 0);
@@ -292,6 +306,7 @@ static void read_round(struct net_conn *conn)
         struct bytes span;
         bool full;
         conn->input.frugal = net_limits_pressed(part);
+        conn->input.most = read_most(&conn->input, most - (part->round_read - before));
         ssize_t count = net_input_read(&conn->input, conn->stream, part->scratch,
                                        conn->input.frugal ? PRESSED_BYTES : NET_SCRATCH_BYTES, &span, &full);
         if (count == CLYMQ_EAGAIN)
@@ -304,7 +319,8 @@ static void read_round(struct net_conn *conn)
             net_conn_close(conn, count == CLYMQ_ENOMEM ? NET_CLOSE_NO_MEMORY : NET_CLOSE_ERROR);
             return;
         }
-        round += (size_t)count;
+        bytes += (size_t)count;
+        part->round_read += (size_t)count;
         take_messages(conn, span);
         if (conn->state == NET_CONN_CLOSED)
             break;
@@ -313,9 +329,8 @@ static void read_round(struct net_conn *conn)
         if (!full)
             break;
     }
-    if (round > 0) {
-        part->round_read += round;
-        metric_add(part->metrics.received, (int64_t)round);
+    if (bytes > 0) {
+        metric_add(part->metrics.received, (int64_t)bytes);
         if (conn->state != NET_CONN_CLOSED)
             net_conn_touch(conn);
     }

@@ -123,7 +123,7 @@ struct net_part {
     int64_t spare_count;
     int64_t inflight, inflight_max;
     uint64_t round_ns;             /* the round of events that these are of: */
-    size_t round_read, round_sent; /* bytes, by all connections */
+    size_t round_read, round_sent; /* by all connections: bytes, and what calls cost as bytes; bytes */
     int64_t open;                  /* connections with a socket */
     bool draining, stopped, tail_armed, grace_over;
     struct shard_tail tail;

@@ -26,6 +26,11 @@ static size_t max_size_of(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+static size_t at_most(const struct net_input *input, size_t cap)
+{
+    return input->most && input->most < cap ? input->most : cap;
+}
+
 static size_t first_bytes(const struct net_input *input)
 {
     return input->frugal ? FRUGAL_BYTES : NET_FIRST_BYTES;
@@ -75,7 +80,8 @@ ssize_t net_input_read(struct net_input *input, struct io_stream *stream, uint8_
     if (!reads_directly(input)) {
         /* Where large messages follow each other, their own buffers shall get most of them. */
         size_t size = input->partial ? input->partial->len : input->last_size;
-        size_t cap = size >= NET_LARGE_BYTES ? min_size(scratch_cap, NET_PEEK_BYTES) : scratch_cap;
+        size_t cap =
+            at_most(input, size >= NET_LARGE_BYTES ? min_size(scratch_cap, NET_PEEK_BYTES) : scratch_cap);
         ssize_t count = io_stream_read(stream, scratch, cap);
         *ret_span = bytes_of(scratch, count > 0 ? (size_t)count : 0);
         *ret_full = count > 0 && (size_t)count == cap;
@@ -90,7 +96,7 @@ ssize_t net_input_read(struct net_input *input, struct io_stream *stream, uint8_
         partial = input->partial;
     }
     /* Not beyond need: what follows belongs to the next message. */
-    size_t cap = min_size(partial->cap, input->need) - partial->len;
+    size_t cap = at_most(input, min_size(partial->cap, input->need) - partial->len);
     ssize_t count = io_stream_read(stream, partial->data + partial->len, cap);
     if (count > 0)
         partial->len += (size_t)count;

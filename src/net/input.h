@@ -27,6 +27,7 @@ struct net_input {
     struct buf *partial;     /* the begun message, from its first byte; NULL = none */
     size_t need;             /* looking again makes sense once partial holds so many bytes */
     size_t last_size;        /* of the last message: large ones tend to follow each other */
+    size_t most;             /* bytes that one read may take; 0 = as many as there is room for */
     bool frugal;             /* memory is short: begin with 4 KiB, not 64 */
     struct thrift_scan scan; /* of partial */
 };

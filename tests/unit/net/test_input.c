@@ -71,10 +71,12 @@ static int read_all(struct sent *sent, struct net_input *input, size_t chunk, st
         if (rng)
             stream.chunk = (size_t)rng_between(rng, 1, rng_chance(rng, 1, 3) ? 100000 : 300);
         size_t cap = rng && rng_chance(rng, 1, 3) ? 4096 : sizeof(scratch);
+        input->most = rng && rng_chance(rng, 1, 3) ? (size_t)rng_between(rng, 1, 2000) : 0;
         ssize_t got = net_input_read(input, &stream.base, scratch, cap, &span, &full);
         if (got == CLYMQ_ENOMEM)
             return CLYMQ_ENOMEM;
         assert_true(got > 0);
+        assert_true(!input->most || (size_t)got <= input->most);
         assert_true(net_input_held(input) <=
                     2 * sizeof(struct buf) + 2 * (stream.at - begin) + NET_FIRST_BYTES + 5000);
         struct net_message message;

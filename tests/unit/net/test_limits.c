@@ -444,6 +444,38 @@ static void test_idle_memory(void **state)
     mem_free(text);
 }
 
+/* Short calls take the time of a round, not their bytes: of connections with thousands of them each, a few
+ * hundred are handled at a time, and others get their turn. The simulated loop runs an event a round. */
+static void test_calls_of_a_round(void **state)
+{
+    enum { CLIENTS = 20, CALLS = 1000 };
+    struct env *env = *state;
+    struct net_limits limits = env_limits();
+    if (!env->simulated)
+        return;
+    limits.max_pipelined_calls = 100000;
+    env_start(env, 1, &limits);
+    struct raw raws[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++) {
+        raw_connect(&raws[i], env);
+        for (int k = 0; k < CALLS; k++)
+            message_add_push(&raws[i].out, &framed, k, "quiet", BYTES_LITERAL("x"));
+        raw_flush(&raws[i]);
+    }
+    int most = 0;
+    uint64_t end = sim_world_now_ns(env->world) + IO_MS(60000);
+    while (env->calls < CLIENTS * CALLS && sim_world_now_ns(env->world) < end) {
+        int before = env->calls;
+        if (!sim_world_step(env->world))
+            break;
+        most = env->calls - before > most ? env->calls - before : most;
+    }
+    assert_int_equal(env->calls, CLIENTS * CALLS);
+    assert_in_range(most, 100, 300);
+    for (int i = 0; i < CLIENTS; i++)
+        raw_close(&raws[i]);
+}
+
 /* Many connections, most of them idle, cost little each and do not slow the others down. */
 static void test_many(void **state)
 {
@@ -494,6 +526,7 @@ int main(int argc, char **argv)
         TEST_BOTH(test_receive_timeout),
         TEST_BOTH(test_paused_is_not_slow),
         TEST_BOTH(test_idle_memory),
+        TEST_BOTH(test_calls_of_a_round),
         TEST_BOTH(test_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
