@@ -45,7 +45,8 @@ struct broker_shard {
     struct list requests;            /* struct request that came in here, until freed */
     struct list waits[WAIT_BUCKETS]; /* struct pull_batch_request that may wait, by connection */
     struct answer_gate answer_gate;
-    struct pull_turns pull_turns; /* of pulls whose partitions live here */
+    struct pull_turns pull_turns;  /* of pulls whose partitions live here */
+    struct pull_turns batch_turns; /* of pullBatch, likewise */
     struct early_calls early;
     uint64_t pushes_ahead_bytes; /* held by pushes of level 0 that were answered on receipt */
     enum broker_phase phase;

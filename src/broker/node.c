@@ -19,6 +19,8 @@ enum { PROGRESS_MS = 1000, ROLE_RETRY_MS = 1000 };
 /* At most what one call makes a handler hold besides its message: a request; and its question to the
  * coordinator. */
 enum { REQUEST_BYTES = 512, QUESTION_BYTES = 2560 };
+/* What turns count as, in bytes of JSON made: eight of pull in a round, and 32 of pullBatch. */
+enum { PULL_COST = 64 << 10, PULL_BATCH_COST = 16 << 10 };
 
 /* ---- stages ---- */
 
@@ -80,7 +82,8 @@ static int init_shard(struct broker_node *node, struct broker_shard *bs, unsigne
         list_init(&bs->waits[i]);
     answer_gate_init(&bs->answer_gate, bs->shard,
                      node->config.limits.max_inflight_bytes / 2 / shards_count(node->shards));
-    pull_turns_init(&bs->pull_turns, bs->shard);
+    pull_turns_init(&bs->pull_turns, bs->shard, PULL_COST);
+    pull_turns_init(&bs->batch_turns, bs->shard, PULL_BATCH_COST);
     int error = catalog_init(&bs->catalog);
     return error ? error : broker_metrics_init(&bs->metrics, node->registry, id);
 }

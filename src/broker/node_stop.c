@@ -187,6 +187,7 @@ void broker_node_free(struct broker_node *node)
     for (unsigned i = 0; i < node->shard_count; i++) {
         answer_gate_close(&node->shard[i].answer_gate);
         pull_turns_end(&node->shard[i].pull_turns);
+        pull_turns_end(&node->shard[i].batch_turns);
     }
     net_server_free(node->broker_server); /* first: it gives back ranges that it was sending */
     net_server_free(node->coordinator_server);

@@ -231,10 +231,9 @@ static void on_pulled(struct partition_pull *done)
     bool empty = done->range.len == 0;
     int error = done->error;
 
-    if (!error && !empty) {
-        pull_turns_spend(&pull->base.owner->pull_turns, done->range.len);
+    pull_turns_spend(&pull->base.owner->pull_turns, error ? 0 : done->range.len);
+    if (!error && !empty)
         error = add_range(pull, &done->range);
-    }
     if (done->range.ref)
         block_range_release(&done->range);
     if (broker_is_dead(pull->base.home->node))

@@ -16,6 +16,8 @@ struct pull_batch_request {
     bool finished;    /* home: answered, freed when cancel and payload are back */
     bool sending;     /* home: the range is being sent */
     bool pulling;     /* owner: hangs in the partition */
+    bool queued;      /* owner: its turn is still to come */
+    struct pull_turn turn;
     struct partition_pull pull;
 };
 
@@ -91,21 +93,47 @@ static void on_pulled(struct partition_pull *done)
     request_return(&pull->base);
 }
 
-static void work(struct broker_shard *owner, struct request *request)
+static void run_turn(struct pull_turn *turn)
 {
-    struct pull_batch_request *pull = CONTAINER_OF(request, struct pull_batch_request, base);
-    struct partition *partition = request_partition(owner, request);
+    struct pull_batch_request *pull = CONTAINER_OF(turn, struct pull_batch_request, turn);
+    struct partition *partition;
 
+    if (broker_is_dead(pull->base.home->node))
+        return;
+    pull->queued = false;
+    partition = request_partition(pull->base.owner, &pull->base);
     if (!partition)
         return;
     pull->pulling = true;
     partition_pull(partition, &pull->pull);
 }
 
+/* Some in one round: looking for a place in the log takes ten times as long as asking for it. */
+static void work(struct broker_shard *owner, struct request *request)
+{
+    struct pull_batch_request *pull = CONTAINER_OF(request, struct pull_batch_request, base);
+
+    pull->turn.run = run_turn;
+    pull->queued = !pull_turns_take(&owner->batch_turns, &pull->turn);
+    if (!pull->queued)
+        run_turn(&pull->turn);
+}
+
 /* ---- ending a wait ---- */
 
 static void cancel_on_owner(struct pull_batch_request *pull)
 {
+    if (pull->queued && !pull->cancel_error) { /* it does not wait once its turn comes */
+        pull->pull.wait_ms = 0;
+        return;
+    }
+    if (pull->queued) {
+        list_remove(&pull->turn.link);
+        pull->queued = false;
+        pull->base.error = pull->cancel_error;
+        request_return(&pull->base);
+        return;
+    }
     if (!pull->pulling)
         return;
     partition_pull_cancel(&pull->pull);

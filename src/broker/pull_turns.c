@@ -3,14 +3,14 @@
 
 enum {
     ROUND_BYTES = 512 << 10, /* of log, worked on in one round: 1 to 2 ms */
-    TURN_BYTES = 64 << 10,   /* what a turn is counted as before it tells */
 };
 
 static void on_timer(struct io_timer *timer);
 
-void pull_turns_init(struct pull_turns *turns, struct shard *shard)
+void pull_turns_init(struct pull_turns *turns, struct shard *shard, size_t least)
 {
-    *turns = (struct pull_turns){.shard = shard, .timer = {.fire = on_timer, .ctx = turns}};
+    *turns = (struct pull_turns){
+        .shard = shard, .timer = {.fire = on_timer, .ctx = turns}, .least = least, .guess = least};
     list_init(&turns->waiting);
 }
 
@@ -35,7 +35,7 @@ static bool is_over(struct pull_turns *turns)
 bool pull_turns_take(struct pull_turns *turns, struct pull_turn *turn)
 {
     if (list_empty(&turns->waiting) && !is_over(turns)) {
-        turns->bytes += TURN_BYTES;
+        turns->bytes += turns->guess;
         return true;
     }
     /* Without memory for a timer nobody would call it. */
@@ -48,7 +48,11 @@ bool pull_turns_take(struct pull_turns *turns, struct pull_turn *turn)
 void pull_turns_spend(struct pull_turns *turns, size_t bytes)
 {
     (void)is_over(turns); /* it may be another round by now */
-    turns->bytes += bytes;
+    if (bytes > turns->guess)
+        turns->bytes += bytes - turns->guess;
+    turns->guess = bytes > turns->guess ? bytes : turns->guess - (turns->guess - bytes) / 8;
+    if (turns->guess < turns->least)
+        turns->guess = turns->least;
 }
 
 static void on_timer(struct io_timer *timer)
@@ -59,7 +63,7 @@ static void on_timer(struct io_timer *timer)
     while (!list_empty(&turns->waiting) && turns->bytes < ROUND_BYTES) {
         struct pull_turn *turn = CONTAINER_OF(list_pop_front(&turns->waiting), struct pull_turn, link);
 
-        turns->bytes += TURN_BYTES;
+        turns->bytes += turns->guess;
         turn->run(turn);
     }
     /* In the place that was just left: cannot fail. */

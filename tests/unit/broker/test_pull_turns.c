@@ -37,7 +37,7 @@ static int setup(void **state)
     process = sim_process_new(fixture->sim, "x");
     assert_int_equal(sim_process_loop(process, &fixture->loop), 0);
     assert_int_equal(shards_new_on_loops(&fixture->loop, 1, NULL, &fixture->shards), 0);
-    pull_turns_init(&fixture->turns, shards_get(fixture->shards, 0));
+    pull_turns_init(&fixture->turns, shards_get(fixture->shards, 0), 64 << 10);
     *state = fixture;
     return 0;
 }
@@ -126,6 +126,32 @@ static void test_small_ones(void **state)
     assert_in_range(fixture->rounds, 3, 8);
 }
 
+/* Turns that tell only later what they took count as what others told lately, and after a few small ones as
+ * little again. */
+static void test_late_ones(void **state)
+{
+    struct fixture *fixture = *state;
+    struct item items[COUNT];
+    int now = 0;
+
+    ask(fixture, items, 1 << 20);
+    go_on(fixture);
+    sim_world_run_for(fixture->sim, IO_MS(1));
+    for (int i = 0; i < 8; i++)
+        now += pull_turns_take(&fixture->turns, &items[i].turn);
+    assert_int_equal(now, 1);
+    while (!list_empty(&fixture->turns.waiting))
+        list_pop_front(&fixture->turns.waiting);
+    for (int i = 0; i < 40; i++)
+        pull_turns_spend(&fixture->turns, 0);
+    sim_world_run_for(fixture->sim, IO_MS(1));
+    now = 0;
+    for (int i = 0; i < COUNT; i++)
+        now += pull_turns_take(&fixture->turns, &items[i].turn);
+    pull_turns_end(&fixture->turns);
+    assert_in_range(now, 5, 8);
+}
+
 static void test_without_memory(void **state)
 {
     struct fixture *fixture = *state;
@@ -160,6 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_little_at_a_time, setup, teardown),
         cmocka_unit_test_setup_teardown(test_small_ones, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_late_ones, setup, teardown),
         cmocka_unit_test_setup_teardown(test_without_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_end_forgets, setup, teardown),
     };
