@@ -112,6 +112,11 @@ void mem_keep_freed(void)
     mallopt(M_TRIM_THRESHOLD, 32 << 20);
 }
 
+void mem_give_back(void)
+{
+    malloc_trim(0);
+}
+
 uint64_t mem_live_bytes(void)
 {
     int64_t total = 0;
