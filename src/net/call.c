@@ -111,6 +111,8 @@ static void slot_forget(struct net_slot *slot)
     net_slot_end(slot);
     if (!closed)
         net_part_flush_later(conn); /* it may be paused for this call */
+    else
+        net_part_tail_later(conn->part); /* where the gauge of bytes in flight is set */
     net_conn_release(conn);
 }
 

@@ -444,6 +444,30 @@ static void test_idle_memory(void **state)
     mem_free(text);
 }
 
+/* A call that ends after its connection counts no more, and the gauge says so although nothing else happens.
+ */
+static void test_calls_of_the_gone(void **state)
+{
+    struct env *env = *state;
+    struct net_limits limits = env_limits();
+    limits.send_ms = 100;
+    env_start(env, 1, &limits);
+    env_make_payload(env, 200000);
+    struct raw raw;
+    raw_connect(&raw, env);
+    raw.deaf = true;
+    add_pulls(&raw, 100, 1);
+    message_add_push(&raw.out, &framed, 100, "hold", BYTES_LITERAL("x"));
+    raw_flush(&raw);
+    env_run_until(env, one_closed, env, 5000);
+    assert_int_equal(closed_by(env, "send_timeout"), 1);
+    assert_int_equal(env->held_count, 1);
+    env_answer_held(env, 0);
+    env_run_for(env, 20);
+    assert_int_equal(env_metric(env, "clymq_net_inflight_bytes{server=\"broker\",shard=\"0\"}"), 0);
+    raw_close(&raw);
+}
+
 /* Short calls take the time of a round, not their bytes: of connections with thousands of them each, a few
  * hundred are handled at a time, and others get their turn. The simulated loop runs an event a round. */
 static void test_calls_of_a_round(void **state)
@@ -526,6 +550,7 @@ int main(int argc, char **argv)
         TEST_BOTH(test_receive_timeout),
         TEST_BOTH(test_paused_is_not_slow),
         TEST_BOTH(test_idle_memory),
+        TEST_BOTH(test_calls_of_the_gone),
         TEST_BOTH(test_calls_of_a_round),
         TEST_BOTH(test_many),
     };
