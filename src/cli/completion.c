@@ -216,13 +216,33 @@ static void complete_command(const struct cli_command *command, int argc, char *
     offer_argument(command, place, begin);
 }
 
+/* Takes off the flags that stand before the command, whose last word is not begun there. */
+static void skip_flags(int *argc, char ***argv)
+{
+    while (*argc > 1 && (*argv)[0][0] == '-') {
+        bool has_value = flag_with_value(&cli_topic_list, (*argv)[0]) != NULL;
+        /* bash takes "--flag=value" apart. */
+        int taken = !has_value ? 1 : *argc > 2 && strcmp((*argv)[1], "=") == 0 ? 3 : 2;
+        if (taken >= *argc)
+            return;
+        *argc -= taken;
+        *argv += taken;
+    }
+}
+
 int cli_complete(int argc, char **argv)
 {
     int words;
+    skip_flags(&argc, &argv);
     bool help = argc > 1 && strcmp(argv[0], "help") == 0;
     argv += help;
     argc -= help;
-    if (argc <= 1) {
+    if (argc == 1 && argv[0][0] == '-' && !help) {
+        for (const char *const *flag = (const char *const[]){"coordinator", "timeout", "json", "help", NULL};
+             *flag; flag++)
+            offer_flag("", *flag, argv[0]);
+        offer_flag("", "version", argv[0]);
+    } else if (argc <= 1) {
         offer_commands(argc ? argv[0] : "");
     } else {
         const struct cli_command *command = cli_find_command(argc - 1, argv, &words);
