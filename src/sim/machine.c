@@ -41,6 +41,7 @@ struct machine {
     enum machine_state state;
     unsigned life; /* grows with each start; events of an earlier life do nothing */
     bool running;  /* machine_start was called */
+    bool cut_off;  /* this life ended in a disk operation, which failed */
 
     struct io_loop *loops[MACHINE_SHARDS_MAX];
     unsigned shard_count;
@@ -101,7 +102,7 @@ static void check_scrub(const struct machine *machine)
 {
     struct broker_node_state state;
 
-    if (!machine->node || may_refuse(machine) || machine->run->history->rotten)
+    if (!machine->node || machine->cut_off || may_refuse(machine) || machine->run->history->rotten)
         return;
     broker_node_get_state(machine->node, &state);
     if (state.scrub_damaged)
@@ -153,6 +154,7 @@ static void on_crashed(void *ctx)
     struct machine *machine = ctx;
 
     log_info("power lost in a disk operation");
+    machine->cut_off = true;
     machine->run->result->counts.power_losses++;
     machine->run->history->hazard++;
     if (machine->state != MACHINE_ENDING)
@@ -272,6 +274,7 @@ static void start_node(struct machine *machine)
     log_info("starting with %u shards", count);
     machine->run->result->counts.starts++;
     machine->state = MACHINE_STARTING;
+    machine->cut_off = false;
     machine->started_ns = run_now_ns(machine->run);
     for (unsigned i = 0; i < count; i++) {
         int error = sim_process_loop(machine->process, &machine->loops[i]);
