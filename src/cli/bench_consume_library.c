@@ -65,6 +65,10 @@ int bench_consume_by_library(const struct bench_consume_values *values, const ch
                        set_size(consumer, "buffer_bytes", values->buffer_bytes)
                    ? cli_failed()
                    : cli_partitions(client, topic, &names, &count);
+    if (!code && count == 0) {
+        cli_complain("topic %s: it has no partition", topic);
+        code = CLI_FAILED;
+    }
     for (size_t i = 0; !code && i < count; i++) {
         int error = place->by_time ? clymq_consumer_assign_time(consumer, topic, names[i], place->at)
                                    : clymq_consumer_assign(consumer, topic, names[i], place->at);

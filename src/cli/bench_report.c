@@ -42,8 +42,9 @@ static double own_cpu_s(void)
 
 void bench_begin(struct bench_result *result, const struct bench_common *common)
 {
-    if (common->server_pid)
-        (void)process_cost_read(common->server_pid, &result->server_before);
+    if (common->server_pid && process_cost_read(common->server_pid, &result->server_before) != 0)
+        cli_complain("--server-pid %" PRId64 ": there is no such process, so nothing is told of its cost",
+                     common->server_pid);
     result->client_cpu_s = own_cpu_s();
     result->started_us = cli_now_us();
 }

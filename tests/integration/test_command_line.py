@@ -353,9 +353,14 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertEqual((json.loads(done.stdout)["messages"], json.loads(done.stdout)["failed"]), (0, 10))
         self.assertIn(b"10 messages failed:", done.stderr)
-        done = self.clymq("bench", "consume", "no-such-topic", "--method", "pullBatch", check=False)
-        self.assertEqual(done.returncode, 1)
-        self.assertIn(b"unknown topic", done.stderr)
+        done = self.clymq("bench", "produce", self.topic(), "--messages", "10", "--server-pid", (1 << 31) - 1)
+        self.assertIn(b"no such process", done.stderr)
+        empty = self.topic(partitions=0)
+        for method in ("library", "pullBatch"):
+            for topic, words in (("no-such-topic", b"unknown topic"), (empty, b"no partition")):
+                done = self.clymq("bench", "consume", topic, "--method", method, check=False)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(words, done.stderr)
         done = self.clymq("bench", "connections", "--address", "127.0.0.1:1", check=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn(b"127.0.0.1:1", done.stderr)
