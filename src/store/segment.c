@@ -169,10 +169,12 @@ int segment_summary_read(struct io_fs *fs, const char *dir, const struct segment
     int error = io_fs_read_file(fs, path, SUMMARY_FILE_MAX, &data, &len);
     if (error)
         return error == CLYMQ_ETOOBIG ? CLYMQ_ECORRUPT : error;
-    struct segment_summary summary;
+    struct segment_summary summary = {0};
     error = segment_summary_decode(bytes_of(data, len), &summary);
     mem_free(data);
-    if (!error && (summary.base != segment->base || summary.size != segment->size))
+    const struct log_point end = {.offset = summary.end, .base = summary.base, .position = summary.size};
+    if (!error && (summary.base != segment->base || summary.size != segment->size ||
+                   !index_mark_is_possible(&summary.index, &end)))
         error = CLYMQ_ECORRUPT;
     if (!error)
         *ret_summary = summary;

@@ -300,18 +300,22 @@ static bool are_in_order(const struct log_point *checkpoint, const struct log_po
                                            : checkpoint->offset <= mark->base);
 }
 
-/* At most one entry for each batch, and one more time when a segment is closed. */
-static bool has_room_for(const struct log_point *point, const struct index_mark *index)
+bool index_mark_is_possible(const struct index_mark *index, const struct log_point *point)
 {
+    /* One entry for each batch, and one more time when the segment is closed. */
     uint32_t batches = point->position / BATCH_HEADER_SIZE;
-    return index->index_count <= batches && index->time_count <= batches + 1;
+    if (index->index_count > batches || index->time_count > batches + 1)
+        return false;
+    return index->max_time_ms == INT64_MIN ||
+           (index->max_time_offset >= point->base && index->max_time_offset < point->offset);
 }
 
 static bool entry_is_possible(const struct state_entry *entry)
 {
     return log_point_is_possible(&entry->mark) && log_point_is_possible(&entry->checkpoint) &&
            entry->start >= 0 && entry->start <= entry->mark.offset &&
-           are_in_order(&entry->checkpoint, &entry->mark) && has_room_for(&entry->checkpoint, &entry->index);
+           are_in_order(&entry->checkpoint, &entry->mark) &&
+           index_mark_is_possible(&entry->index, &entry->checkpoint);
 }
 
 /* ---- reading and folding ---- */

@@ -43,6 +43,9 @@ struct index_mark {
     int64_t max_time_offset;          /* last offset of the first batch that has it */
 };
 
+/* Whether indexes may have been like that at the point, which lies in their segment. */
+bool index_mark_is_possible(const struct index_mark *index, const struct log_point *point);
+
 struct state_entry {
     struct block_key key;
     int64_t start;               /* log start: reads below are refused */

@@ -198,7 +198,7 @@ static void damage_costs_only_what_it_hits(void **state)
 /* Records with right checksums that say what no run can have noted: as if they were not there. */
 static void what_cannot_be_is_damage(void **state)
 {
-    enum { CASES = 17 };
+    enum { CASES = 19 };
     for (int i = 0; i < CASES; i++) {
         struct state_entry bad = entry_of(0, 20);
         struct log_point *mark = &bad.mark, *checkpoint = &bad.checkpoint;
@@ -251,6 +251,14 @@ static void what_cannot_be_is_damage(void **state)
         case 15:
             bad.index.index_count = 10;
             break; /* 600 bytes have no room for ten batches */
+        case 16:
+            bad.index.max_time_ms = 1000;
+            bad.index.max_time_offset = 6; /* the checkpoint's, and so that of no batch before it */
+            break;
+        case 17:
+            bad.index.max_time_ms = 1000;
+            bad.index.max_time_offset = 4;
+            break;
         default:
             checkpoint->position = 60;
             bad.index.index_count = 0;
