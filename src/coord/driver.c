@@ -141,6 +141,23 @@ static void driver_fail(struct driver *driver, int error)
     topic_changed(partition->topic);
 }
 
+/* Whether the error stays until the broker is started again: a log that has failed takes no seal either. */
+static bool is_final(const struct driver *driver, int error)
+{
+    return driver->stage == DRIVE_SEAL && (error == CLYMQ_ELOG_FAILED || error == CLYMQ_ECORRUPT);
+}
+
+/* The partition stays as it is until its broker registers again. */
+static void driver_give_up(struct driver *driver, int error)
+{
+    struct registry_partition *partition = driver->partition;
+    partition->error = error;
+    log_error("partition %s/%s takes no pushes: its block cannot be sealed (%s); it is tried again when its "
+              "broker is started again",
+              partition->topic->name, partition->name, error_sentence(error));
+    driver_end(driver);
+}
+
 /* ---- broker calls ---- */
 
 static void issue_call(struct task *task, coord_broker_done done, void *ctx)
@@ -459,7 +476,9 @@ static void driver_step(struct task *task, int error)
     struct driver *driver = (struct driver *)task;
     /* Deleted while a step for its use was under way: that one's outcome does not matter any more. Its
      * transactions do. */
-    if (error)
+    if (error && is_final(driver, error) && !partition_is_deleting(driver->partition))
+        driver_give_up(driver, error);
+    else if (error)
         driver_fail(driver, error);
     else
         driver_enter(driver);

@@ -161,8 +161,9 @@ static void state_step(struct task *task, int error)
         op_finish(&change->base.op, partition->error,
                   "the new state of partition %s of topic %s is recorded, but its next block is not open "
                   "yet: %s; this goes "
-                  "on by itself",
-                  change->base.partition, change->base.topic, partition_trouble(coord, partition));
+                  "on %s",
+                  change->base.partition, change->base.topic, partition_trouble(coord, partition),
+                  partition->driver ? "by itself" : "when its broker is started again");
 }
 
 static void state_begin(struct op *op)

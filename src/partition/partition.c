@@ -370,6 +370,8 @@ int partition_adopt_chain(struct partition *partition, const struct partition_bl
 
 static void partition_on_block_sealed(void *ctx, struct block *block, int error)
 {
+    if (error && block_error(block) && block_error(block) != CLYMQ_ECORRUPT)
+        error = CLYMQ_ELOG_FAILED; /* for good, whatever the disk's word for it was */
     partition_tell_sealed(ctx, error, block_end(block));
 }
 

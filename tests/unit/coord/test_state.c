@@ -123,6 +123,34 @@ static void test_seal_fails(void **state)
     assert_ok(do_set_state(&h, "t", "0", 0, 1, &r));
 }
 
+/* A log that failed between the question and the seal: no further try before its broker is started again. */
+static void test_seal_fails_for_good(void **state)
+{
+    static const int errors[] = {CLYMQ_ELOG_FAILED, CLYMQ_ECORRUPT};
+    int tries = 0;
+    push(3);
+    for (size_t i = 0; i < 2; i++) {
+        h.broker.fail_seal = errors[i];
+        if (i == 0) {
+            assert_int_equal(do_set_state(&h, "t", "0", 1, 1, &r), errors[i]);
+            assert_non_null(strstr(r.sentence, "when its broker is started again"));
+        } else {
+            assert_ok(do_register(&h, &r));
+        }
+        expect_blocks("0 sealing 0--1 0 -1;1 creating -1--1 1 1;");
+        assert_int_equal(h.broker.seals, tries + 1);
+        harness_run_for(&h, IO_MS(20000));
+        assert_int_equal(h.broker.seals, tries + 1);
+        assert_int_equal(do_find(&h, "t", "0", 200, &r), CLYMQ_ETIMEDOUT);
+        assert_int_equal(do_set_state(&h, "t", "0", 0, 1, &r), CLYMQ_EAGAIN); /* asks once more */
+        tries = h.broker.seals;
+    }
+    h.broker.fail_seal = 0;
+    assert_ok(do_register(&h, &r));
+    assert_ok(do_find(&h, "t", "0", 5000, &r));
+    expect_blocks("0 sealed 0-3 0 -1;1 open 3--1 1 1;");
+}
+
 /* What cannot be sealed is left as it is, in service. */
 static void test_log_failed(void **state)
 {
@@ -222,8 +250,9 @@ int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_with_data),  T(test_without_data),        T(test_refusals),    T(test_seal_fails),
-        T(test_log_failed), T(test_crash_at_every_step), T(test_drop_blocks), T(test_broker_comes_again),
+        T(test_with_data),           T(test_without_data),        T(test_refusals),
+        T(test_seal_fails),          T(test_seal_fails_for_good), T(test_log_failed),
+        T(test_crash_at_every_step), T(test_drop_blocks),         T(test_broker_comes_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
