@@ -233,28 +233,35 @@ int block_roll(struct block *block)
     if (block_active(block)->size == 0)
         return 0;
     struct segment *old = block_active(block);
+    struct segment_ref *ref; /* stays open until its last sync: see below */
+    int error = segment_file(block, old, SEGMENT_LOG, &ref);
+    if (error)
+        return error;
     struct segment *segment = segment_new(base, 0);
     if (!segment)
         return CLYMQ_ENOMEM;
+    segment_ref_take(ref);
     segment->index_known = segment->index_checked = true;
     char dir[BLOCK_DIR_MAX];
     block_dir(&block->key, dir);
-    int error = create_segment_file(block, dir, base);
+    error = create_segment_file(block, dir, base);
     if (!error)
         error = block_add_segment(block, segment);
     if (error) {
+        segment_ref_release(ref);
         segment_free(block->store, segment);
         return error;
     }
     old->closed = true;
-    struct segment_ref *ref;
     /* Gives back what was reserved behind the end, unless it is little, as where a segment is full: on a disk
      * that discards what is freed a cut waits for the disk behind all that is being written, and everybody of
      * this shard with it. */
-    if (old->reserved > old->size && old->reserved - old->size > old->size / RESERVE_KEPT &&
-        segment_file(block, old, SEGMENT_LOG, &ref) == 0)
+    if (old->reserved > old->size && old->reserved - old->size > old->size / RESERVE_KEPT)
         io_file_truncate(ref->file, old->size);
     old->unsynced = true; /* its size, if nothing else: recovery may have cut it in a run that was killed */
+    if (!old->pinned && block->store->config.fsync != STORE_FSYNC_NEVER)
+        old->pinned = segment_ref_take(ref);
+    segment_ref_release(ref);
     if (old->index_known) {
         index_finish(block, old);
         segment_summary_write(block, old, block->end.offset, block->end.epoch);
