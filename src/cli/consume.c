@@ -312,14 +312,16 @@ const struct cli_command cli_consume = {
     .name = "consume",
     .arguments = "TOPIC",
     .summary = "Print a topic's messages, one a line.",
-    .details = "Follows the topic until interrupted, unless told where to stop; partitions made meanwhile "
-               "are read from\n"
-               "their beginning. Order holds within a partition.\n\n"
-               "Examples:\n"
-               "  clymq consume logs\n"
-               "  clymq consume orders --from beginning --exit-at-end --print-key\n"
-               "  clymq consume orders --partition 3 --from 1000 --count 10 --json\n"
-               "  clymq consume logs --from -10m --print-timestamp\n",
+    .details =
+        "Follows the topic until interrupted, unless told where to stop; partitions made meanwhile "
+        "are read from\n"
+        "their beginning. Order holds within a partition. Values are written as they are, so one that holds\n"
+        "line ends spans several lines; --json, --format hex or base64 keep each message on one.\n\n"
+        "Examples:\n"
+        "  clymq consume logs\n"
+        "  clymq consume orders --from beginning --exit-at-end --print-key\n"
+        "  clymq consume orders --partition 3 --from 1000 --count 10 --json\n"
+        "  clymq consume logs --from -10m --print-timestamp\n",
     .table = consume_table,
     .values_size = sizeof(struct consume_values),
     .arguments_min = 1,
