@@ -239,7 +239,8 @@ static int walk(struct recovery *recovery)
             recovery->stopped = true;
             break;
         }
-        if (i > first && log_point_compare(&begin, &recovery->mark) == 0)
+        if (i > first && (log_point_compare(&begin, &recovery->mark) == 0 ||
+                          log_point_compare(&begin, &recovery->checkpoint) == 0))
             recovery->at = begin; /* both places say the same; the segment is known to be there */
         const struct segment *next = i + 1 < block->segment_count ? block->segments[i + 1] : NULL;
         int error = walk_segment(recovery, segment, next, i == first ? recovery->at.position : 0);
