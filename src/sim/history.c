@@ -287,8 +287,10 @@ void history_told(struct history *history, const struct history_read *read, stru
         run_violation(history->run, "I2",
                       "the watermark of %s/%s went back: %" PRId64 " had been told, %s was told %" PRId64,
                       slot->topic, slot->partition, read->watermark, who, watermark);
-    /* Retention answers before what it says is durable: a power loss may bring old messages back. */
-    if (log_start >= 0 && log_start < read->log_start && track->log_start_hazard == history->hazard)
+    /* Retention answers before what it says is durable: a power loss may bring old messages back. So may a
+     * state file that cannot be read when the broker starts: what is told until then was written into it. */
+    if (log_start >= 0 && log_start < read->log_start && track->log_start_hazard == history->hazard &&
+        !track->marks_damaged)
         run_violation(history->run, "I3",
                       "the start of %s/%s went back: %" PRId64 " had been told, %s was told %" PRId64,
                       slot->topic, slot->partition, read->log_start, who, log_start);
