@@ -288,6 +288,13 @@ static void database_explain(const char *path, int error, const char *why, struc
             "under data/ are not touched",
             path, why, path);
         break;
+    case CLYMQ_ENOMEM: /* SQLite says so of some damaged schemas, too */
+        strbuf_printf(
+            text,
+            "there is no memory to open %s; if this machine has some left, the file is damaged: put it "
+            "and %s-wal back from a backup; the messages under data/ are not touched",
+            path, path);
+        break;
     default:
         strbuf_printf(text, "cannot open %s: %s (%s)", path, error_sentence(error), why);
         break;
