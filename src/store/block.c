@@ -258,9 +258,8 @@ int block_roll(struct block *block)
      * this shard with it. */
     if (old->reserved > old->size && old->reserved - old->size > old->size / RESERVE_KEPT)
         io_file_truncate(ref->file, old->size);
-    old->unsynced = true; /* its size, if nothing else: recovery may have cut it in a run that was killed */
-    if (!old->pinned && block->store->config.fsync != STORE_FSYNC_NEVER)
-        old->pinned = segment_ref_take(ref);
+    /* Its size, if nothing else: recovery may have cut it in a run that was killed. */
+    segment_note_change(block->store, old, ref);
     segment_ref_release(ref);
     if (old->index_known) {
         index_finish(block, old);
@@ -378,9 +377,7 @@ int block_append(struct block *block, const struct batch_header *header, const s
     if (segment->size == 0)
         segment->since_ms = io_loop_wall_ms(store->loop);
     segment->size += header->size;
-    segment->unsynced = true;
-    if (!segment->pinned && store->config.fsync != STORE_FSYNC_NEVER)
-        segment->pinned = segment_ref_take(ref);
+    segment_note_change(store, segment, ref);
     block->size += header->size;
     block->end = (struct log_point){.offset = batch_last_offset(header) + 1,
                                     .base = segment->base,

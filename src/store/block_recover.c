@@ -101,15 +101,6 @@ static int read_batch(struct recovery *recovery, struct segment *segment, uint32
     return 0;
 }
 
-/* The segment's file was changed and stays open until its sync: one opened again might not be told that the
- * change was lost. */
-static void note_change(struct recovery *recovery, struct segment *segment, struct segment_ref *ref)
-{
-    segment->unsynced = true;
-    if (!segment->pinned && recovery->block->store->config.fsync != STORE_FSYNC_NEVER)
-        segment->pinned = segment_ref_take(ref);
-}
-
 static int keep_batch(struct recovery *recovery, struct segment *segment, uint32_t position,
                       const struct batch_header *header, struct bytes batch)
 {
@@ -123,7 +114,7 @@ static int keep_batch(struct recovery *recovery, struct segment *segment, uint32
         ssize_t written = io_file_pwrite(ref->file, batch.ptr, batch.len, position);
         if (written < 0)
             return (int)written;
-        note_change(recovery, segment, ref);
+        segment_note_change(recovery->block->store, segment, ref);
     }
     if (log_point_compare(&here, &recovery->checkpoint) >= 0)
         index_add(block, segment, header, position);
@@ -171,7 +162,7 @@ static int cut_excess(struct recovery *recovery, struct segment *segment, uint32
     recovery->result.bytes_cut += segment->size - position;
     recovery->block->size -= segment->size - position;
     segment->size = segment->reserved = position;
-    note_change(recovery, segment, ref);
+    segment_note_change(recovery->block->store, segment, ref);
     return 0;
 }
 

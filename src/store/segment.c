@@ -67,6 +67,13 @@ void segment_free(struct store *store, struct segment *segment)
     mem_free(segment);
 }
 
+void segment_note_change(struct store *store, struct segment *segment, struct segment_ref *ref)
+{
+    segment->unsynced = true;
+    if (!segment->pinned && store->config.fsync != STORE_FSYNC_NEVER)
+        segment->pinned = segment_ref_take(ref);
+}
+
 int segment_file(struct block *block, struct segment *segment, enum segment_file kind,
                  struct segment_ref **ret_ref)
 {

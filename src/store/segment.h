@@ -57,6 +57,10 @@ void segment_free(struct store *store, struct segment *segment);
 int segment_file(struct block *block, struct segment *segment, enum segment_file kind,
                  struct segment_ref **ret_ref);
 
+/* The segment's log, open as ref, was changed: it is to be synced, and stays open until then (see pinned),
+ * unless nothing is ever synced. */
+void segment_note_change(struct store *store, struct segment *segment, struct segment_ref *ref);
+
 /* Whether the batch's offsets can lie in the segment named base: its indexes hold them relative to it. */
 static inline bool segment_can_hold(int64_t base, const struct batch_header *header)
 {
