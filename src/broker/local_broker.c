@@ -194,10 +194,8 @@ static void served(struct round *round)
 {
     struct broker_shard *bs = &round->local->node->shard[round->owner];
 
-    if (!round->error) {
+    if (!round->error)
         hosted_take_requests(bs, &round->spec);
-        broker_run_waiting(bs, catalog_hash(round->spec.topic, round->spec.name));
-    }
     round_go_on(round);
 }
 
