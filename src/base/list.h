@@ -46,6 +46,17 @@ static inline void list_remove(struct list *item)
     item->next->prev = item->prev;
     list_init(item);
 }
+/* Puts all items of from behind those of to. */
+static inline void list_move_all(struct list *from, struct list *to)
+{
+    if (list_empty(from))
+        return;
+    to->prev->next = from->next;
+    from->next->prev = to->prev;
+    from->prev->next = to;
+    to->prev = from->prev;
+    list_init(from);
+}
 static inline struct list *list_pop_front(struct list *head)
 {
     if (list_empty(head))

@@ -43,15 +43,6 @@ int early_calls_add_waiting(struct early_calls *early, uint64_t hash, struct net
     return add(bucket_of(early, hash), hash, call);
 }
 
-/* Moves first, so that what run adds is not run again. */
-static void move_all(struct list *from, struct list *to)
-{
-    struct list *link;
-
-    while ((link = list_pop_front(from)))
-        list_push_back(to, link);
-}
-
 static void run_list(struct list *entries, early_call_run run, void *ctx)
 {
     struct list *link;
@@ -83,10 +74,10 @@ void early_calls_run_all(struct early_calls *early, early_call_run run, void *ct
 {
     struct list now;
 
-    list_init(&now);
+    list_init(&now); /* moved first, so that what run adds is not run again */
     for (unsigned i = 0; i < EARLY_BUCKETS; i++)
-        move_all(&early->waiting[i], &now);
-    move_all(&early->all, &now);
+        list_move_all(&early->waiting[i], &now);
+    list_move_all(&early->all, &now);
     run_list(&now, run, ctx);
 }
 

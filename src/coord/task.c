@@ -243,9 +243,7 @@ void task_board_init(struct task_board *board)
 void task_board_run(struct coord *coord)
 {
     struct task_board *board = &coord->board;
-    struct list *item;
-    while ((item = list_pop_front(&board->later)))
-        list_push_back(&board->ready, item);
+    list_move_all(&board->later, &board->ready);
     while (!coord->closed && !coord->losing) {
         if (!list_empty(&board->ready)) {
             struct task *task = CONTAINER_OF(list_pop_front(&board->ready), struct task, ready);
@@ -261,10 +259,9 @@ void task_board_run(struct coord *coord)
 /* Those that users add from inside the answers are not among the dropped. */
 void task_board_drop(struct task_board *board, int error)
 {
-    struct list doomed, *item;
+    struct list doomed;
     list_init(&doomed);
-    while ((item = list_pop_front(&board->tasks)))
-        list_push_back(&doomed, item);
+    list_move_all(&board->tasks, &doomed);
     while (!list_empty(&doomed)) {
         struct task *task = CONTAINER_OF(doomed.next, struct task, link);
         task->drop(task, error);

@@ -12,16 +12,6 @@
 #include "io/os_loop.h"
 #include "io/thread.h"
 
-static void list_take_all(struct list *from, struct list *to)
-{
-    list_init(to);
-    if (list_empty(from))
-        return;
-    *to = *from;
-    to->next->prev = to->prev->next = to;
-    list_init(from);
-}
-
 /* Runs one waiting item. The lock is held, but not meanwhile, nor where the loop is told. */
 static void run_next(struct os_disk *disk, bool op_first)
 {
@@ -140,9 +130,11 @@ void os_disk_work(struct io_loop *base, struct io_work *work)
 void os_disk_deliver(struct os_disk *disk)
 {
     struct list ops, works, *link;
+    list_init(&ops);
+    list_init(&works);
     pthread_mutex_lock(&disk->lock);
-    list_take_all(&disk->ops_done, &ops);
-    list_take_all(&disk->works_done, &works);
+    list_move_all(&disk->ops_done, &ops);
+    list_move_all(&disk->works_done, &works);
     pthread_mutex_unlock(&disk->lock);
     while ((link = list_pop_front(&ops))) {
         struct io_op *op = CONTAINER_OF(link, struct io_op, link);

@@ -120,9 +120,7 @@ void net_part_stop(struct shard *shard, struct shard_message *message)
         net_conn_settle(conn);
         net_conn_release(conn);
     }
-    struct list *item;
-    while ((item = list_pop_front(&turn)))
-        list_push_back(&part->conns, item);
+    list_move_all(&turn, &part->conns);
     if (part->open > 0 && io_timer_start(shard->loop, &part->grace, IO_MS(part->server->grace_ms)))
         close_all(part);
     net_part_tail_later(part);

@@ -116,8 +116,7 @@ static void run_tails_once(struct shard_home *home)
 {
     struct list now, *link;
     list_init(&now);
-    while ((link = list_pop_front(&home->tails)))
-        list_push_back(&now, link);
+    list_move_all(&home->tails, &now);
     while ((link = list_pop_front(&now))) {
         struct shard_tail *tail = CONTAINER_OF(link, struct shard_tail, link);
         tail->run(tail);

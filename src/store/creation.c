@@ -95,8 +95,7 @@ static void tell_group(struct store *store)
 {
     struct list now, *item;
     list_init(&now);
-    while ((item = list_pop_front(&store->creating.items)) != NULL)
-        list_push_back(&now, item);
+    list_move_all(&store->creating.items, &now);
     store->creating.running = false;
     store->creating.waiter.done = NULL;
     if (!list_empty(&store->creations))
