@@ -1,23 +1,13 @@
 /* Turns per connection and the budget of a shard. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
 #include "base/error.h"
 #include "base/mem.h"
 #include "broker/answer_gate.h"
-#include "io/sim.h"
+#include "one_shard.h"
 
 enum { MIB = 1 << 20 };
 
 struct fixture {
-    struct sim_world *sim;
-    struct io_loop *loop;
-    struct shards *shards;
+    struct one_shard one;
     struct answer_gate gate;
     int order;
 };
@@ -32,13 +22,9 @@ struct item {
 static int setup(void **state)
 {
     struct fixture *fixture = mem_zalloc(sizeof(*fixture));
-    struct sim_process *process;
+    struct shard *shard = one_shard_open(&fixture->one);
 
-    fixture->sim = sim_world_new(1);
-    process = sim_process_new(fixture->sim, "x");
-    assert_int_equal(sim_process_loop(process, &fixture->loop), 0);
-    assert_int_equal(shards_new_on_loops(&fixture->loop, 1, NULL, &fixture->shards), 0);
-    answer_gate_init(&fixture->gate, shards_get(fixture->shards, 0), 8 * MIB);
+    answer_gate_init(&fixture->gate, shard, 8 * MIB);
     *state = fixture;
     return 0;
 }
@@ -48,9 +34,7 @@ static int teardown(void **state)
     struct fixture *fixture = *state;
 
     answer_gate_close(&fixture->gate);
-    shards_free(fixture->shards);
-    io_loop_free(fixture->loop);
-    sim_world_free(fixture->sim);
+    one_shard_close(&fixture->one);
     mem_free(fixture);
     return 0;
 }
@@ -73,8 +57,8 @@ static void enter(struct fixture *fixture, struct item *item, uint64_t connectio
 
 static void end_round(struct fixture *fixture)
 {
-    io_loop_wake(fixture->loop); /* a round with nothing but its tail */
-    sim_world_run_for(fixture->sim, 1000000);
+    io_loop_wake(fixture->one.loop); /* a round with nothing but its tail */
+    sim_world_run_for(fixture->one.sim, 1000000);
 }
 
 static void leave(struct fixture *fixture, struct item *item)

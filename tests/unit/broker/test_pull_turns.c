@@ -1,22 +1,12 @@
 /* Turns of long work: how much goes in one round, and in which order. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
 #include "base/mem.h"
 #include "broker/pull_turns.h"
-#include "io/sim.h"
+#include "one_shard.h"
 
 enum { COUNT = 40 };
 
 struct fixture {
-    struct sim_world *sim;
-    struct io_loop *loop;
-    struct shards *shards;
+    struct one_shard one;
     struct pull_turns turns;
     size_t bytes; /* of each */
     int ran, rounds, most;
@@ -31,13 +21,9 @@ struct item {
 static int setup(void **state)
 {
     struct fixture *fixture = mem_zalloc(sizeof(*fixture));
-    struct sim_process *process;
+    struct shard *shard = one_shard_open(&fixture->one);
 
-    fixture->sim = sim_world_new(1);
-    process = sim_process_new(fixture->sim, "x");
-    assert_int_equal(sim_process_loop(process, &fixture->loop), 0);
-    assert_int_equal(shards_new_on_loops(&fixture->loop, 1, NULL, &fixture->shards), 0);
-    pull_turns_init(&fixture->turns, shards_get(fixture->shards, 0), 64 << 10);
+    pull_turns_init(&fixture->turns, shard, 64 << 10);
     *state = fixture;
     return 0;
 }
@@ -47,9 +33,7 @@ static int teardown(void **state)
     struct fixture *fixture = *state;
 
     pull_turns_end(&fixture->turns);
-    shards_free(fixture->shards);
-    io_loop_free(fixture->loop);
-    sim_world_free(fixture->sim);
+    one_shard_close(&fixture->one);
     mem_free(fixture);
     return 0;
 }
@@ -82,12 +66,12 @@ static void ask(struct fixture *fixture, struct item *items, size_t bytes)
 /* Event by event, each of which is a round of the loop. */
 static void go_on(struct fixture *fixture)
 {
-    uint64_t end = sim_world_now_ns(fixture->sim) + IO_MS(100);
+    uint64_t end = sim_world_now_ns(fixture->one.sim) + IO_MS(100);
 
-    while (sim_world_now_ns(fixture->sim) < end) {
+    while (sim_world_now_ns(fixture->one.sim) < end) {
         int before = fixture->ran;
 
-        if (!sim_world_step(fixture->sim))
+        if (!sim_world_step(fixture->one.sim))
             break;
         fixture->rounds += fixture->ran > before;
         if (fixture->ran - before > fixture->most)
@@ -106,7 +90,7 @@ static void test_a_little_at_a_time(void **state)
     assert_int_equal(fixture->ran, COUNT);
     assert_int_equal(fixture->most, 2);
     assert_int_equal(fixture->rounds, COUNT / 2 - 1);
-    sim_world_run_for(fixture->sim, IO_MS(1));
+    sim_world_run_for(fixture->one.sim, IO_MS(1));
     ask(fixture, items, 10 << 20);
     go_on(fixture);
     assert_int_equal(fixture->ran, COUNT);
@@ -136,7 +120,7 @@ static void test_late_ones(void **state)
 
     ask(fixture, items, 1 << 20);
     go_on(fixture);
-    sim_world_run_for(fixture->sim, IO_MS(1));
+    sim_world_run_for(fixture->one.sim, IO_MS(1));
     for (int i = 0; i < 8; i++)
         now += pull_turns_take(&fixture->turns, &items[i].turn);
     assert_int_equal(now, 1);
@@ -144,7 +128,7 @@ static void test_late_ones(void **state)
         list_pop_front(&fixture->turns.waiting);
     for (int i = 0; i < 40; i++)
         pull_turns_spend(&fixture->turns, 0);
-    sim_world_run_for(fixture->sim, IO_MS(1));
+    sim_world_run_for(fixture->one.sim, IO_MS(1));
     now = 0;
     for (int i = 0; i < COUNT; i++)
         now += pull_turns_take(&fixture->turns, &items[i].turn);
@@ -165,7 +149,7 @@ static void test_without_memory(void **state)
     mem_fail_nth(0);
     if (now)
         return;
-    sim_world_run_for(fixture->sim, IO_MS(1));
+    sim_world_run_for(fixture->one.sim, IO_MS(1));
     assert_int_equal(fixture->ran, 1);
 }
 
@@ -177,7 +161,7 @@ static void test_the_end_forgets(void **state)
     ask(fixture, items, 1 << 20);
     int ran = fixture->ran;
     pull_turns_end(&fixture->turns);
-    sim_world_run_for(fixture->sim, IO_MS(100));
+    sim_world_run_for(fixture->one.sim, IO_MS(100));
     assert_int_equal(fixture->ran, ran);
 }
 
