@@ -16,6 +16,7 @@
 #ifndef CLYMQ_STORE_BLOCK_H
 #define CLYMQ_STORE_BLOCK_H
 
+#include "base/map.h"
 #include "base/uuid.h"
 #include "store/store.h"
 #include "wire/batch.h"
@@ -176,5 +177,7 @@ int block_sync_deletions(struct store *store, struct uuid topic, uint32_t partit
 /* Keys of the blocks that lie in the folder under data/, for start-up checks and fsck. Freed with mem_free.
  */
 int block_list(struct io_fs *fs, struct block_key **ret_keys, size_t *ret_count);
+/* The same; others (an empty map) gets the folders at a block's place that hold no id of that place. */
+int block_list_all(struct io_fs *fs, struct block_key **ret_keys, size_t *ret_count, struct map *others);
 
 #endif

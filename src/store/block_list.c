@@ -9,6 +9,7 @@
 struct key_list {
     struct block_key *keys;
     size_t count, cap;
+    struct map *others; /* folder -> anything; NULL: not wanted */
 };
 
 static int add_key(struct key_list *list, const struct block_key *key)
@@ -50,15 +51,15 @@ static int list_dir(struct io_fs *fs, const char *dir, int depth, struct key_lis
         if (!error && strcmp(expected, path) == 0)
             error = add_key(list, &key);
         else
-            error = 0;
+            error = list->others ? map_put(list->others, bytes_of_text(path), list) : 0;
     }
     io_fs_free_names(names, count);
     return error;
 }
 
-int block_list(struct io_fs *fs, struct block_key **ret_keys, size_t *ret_count)
+int block_list_all(struct io_fs *fs, struct block_key **ret_keys, size_t *ret_count, struct map *others)
 {
-    struct key_list list = {0};
+    struct key_list list = {.others = others};
     int error = list_dir(fs, "data", 0, &list);
     if (error) {
         mem_free(list.keys);
@@ -67,4 +68,9 @@ int block_list(struct io_fs *fs, struct block_key **ret_keys, size_t *ret_count)
     *ret_keys = list.keys;
     *ret_count = list.count;
     return 0;
+}
+
+int block_list(struct io_fs *fs, struct block_key **ret_keys, size_t *ret_count)
+{
+    return block_list_all(fs, ret_keys, ret_count, NULL);
 }

@@ -424,14 +424,14 @@ static int recover(struct recovery *recovery)
     return error || recovery->entry ? error : record_now(block);
 }
 
-/* The id in the folder, against the key. The state file knows it too, so that a damaged id can be made again.
+/* The id in the folder, against the key. The state files say it too, so that a damaged id can be made again.
  */
 static int check_id(struct recovery *recovery, const struct block_key *key)
 {
     struct io_fs *fs = recovery->block->store->fs;
     struct block_key found;
     int error = block_read_id(fs, recovery->dir, &found);
-    if (error == CLYMQ_ECORRUPT && recovery->entry) {
+    if (error == CLYMQ_ECORRUPT && recovery->entry && block_key_equal(&recovery->entry->key, key)) {
         log_warn("%s/id is damaged: making it again", recovery->dir);
         return block_write_id(fs, recovery->dir, key);
     }

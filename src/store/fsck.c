@@ -67,8 +67,10 @@ static bool folder_exists(struct io_fs *fs, const char *dir)
     return true;
 }
 
-/* Blocks that the state files know, but that were not found by their id. */
-static int check_unlisted(struct fsck *fsck, const struct state_table *table, struct map *listed)
+/* Blocks that the state files know, but that were not found by their id. What is told of a folder is told
+ * once: it is not among the others any more. */
+static int check_unlisted(struct fsck *fsck, const struct state_table *table, const struct map *listed,
+                          struct map *others)
 {
     size_t at = 0;
     struct map_entry *item;
@@ -79,6 +81,7 @@ static int check_unlisted(struct fsck *fsck, const struct state_table *table, st
         char dir[BLOCK_DIR_MAX], path[SEGMENT_PATH_MAX];
         struct block_key found;
         block_dir(&entry->key, dir);
+        map_remove(others, bytes_of_text(dir));
         snprintf(path, sizeof(path), "%s/id", dir);
         int error = block_read_id(fsck->fs, dir, &found);
         if (error == CLYMQ_ECORRUPT) {
@@ -103,16 +106,33 @@ static int check_unlisted(struct fsck *fsck, const struct state_table *table, st
     return 0;
 }
 
+/* Folders with logs that nothing says a block of. */
+static void check_others(struct fsck *fsck, const struct map *others)
+{
+    size_t at = 0;
+    struct map_entry *item;
+    while ((item = map_next(others, &at))) {
+        const char *dir = (const char *)item->key.ptr;
+        char path[SEGMENT_PATH_MAX];
+        snprintf(path, sizeof(path), "%s/id", dir);
+        if (!block_is_unborn(fsck->fs, dir))
+            fsck_find(fsck, FSCK_MISSING_LOG, path, 0, -1,
+                      "the block's identity is missing, damaged or of another place, and no state file knows "
+                      "it: its log is not used until the file is restored");
+    }
+}
+
 static int check_blocks(struct fsck *fsck, const struct state_table *table)
 {
     struct block_key *keys;
     size_t count;
-    int error = block_list(fsck->fs, &keys, &count);
-    if (error)
+    struct map *listed = map_new(), *others = map_new();
+    int error = listed && others ? block_list_all(fsck->fs, &keys, &count, others) : CLYMQ_ENOMEM;
+    if (error) {
+        map_free(listed);
+        map_free(others);
         return error;
-    struct map *listed = map_new();
-    if (!listed)
-        error = CLYMQ_ENOMEM;
+    }
     for (size_t i = 0; i < count && !error; i++) {
         char dir[BLOCK_DIR_MAX];
         block_dir(&keys[i], dir);
@@ -121,8 +141,11 @@ static int check_blocks(struct fsck *fsck, const struct state_table *table)
             error = fsck_block(fsck, dir, state_table_find(table, keys[i].id));
     }
     if (!error)
-        error = check_unlisted(fsck, table, listed);
+        error = check_unlisted(fsck, table, listed, others);
+    if (!error)
+        check_others(fsck, others);
     map_free(listed);
+    map_free(others);
     mem_free(keys);
     return error;
 }

@@ -195,7 +195,7 @@ static bool is_below_mark(const struct walk *walk, int64_t base, uint64_t positi
 /* The log was read up to walk->at. told: something between is missing, which was told already. */
 static void pass_places(struct walk *walk, const char *path, bool told)
 {
-    const struct log_point *at = &walk->at;
+    struct log_point *at = &walk->at;
     for (; walk->place_at < walk->place_count; walk->place_at++) {
         const struct place *place = &walk->places[walk->place_at];
         int order = log_point_compare(&place->point, at);
@@ -208,6 +208,8 @@ static void pass_places(struct walk *walk, const char *path, bool told)
                       "%s says that offset %" PRId64 " begins at byte %" PRIu32 " of segment %" PRId64
                       ": the log says otherwise",
                       place->noted, place->point.offset, place->point.position, place->point.base);
+        if (same && place->point.epoch > at->epoch) /* recovery may begin here, with that epoch */
+            at->epoch = place->point.epoch;
     }
 }
 

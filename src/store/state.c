@@ -468,8 +468,7 @@ static int read_records(struct state_table *table, const uint8_t *data, size_t l
     return error;
 }
 
-/* 0; CLYMQ_ECORRUPT when the header is unreadable; CLYMQ_EFORMAT. Each run adds one to the generation, from
- * 1 on: others were never written, and from the largest there would be no next one. */
+/* 0; CLYMQ_ECORRUPT when the header is unreadable; CLYMQ_EFORMAT. */
 static int read_header(const uint8_t *data, size_t len, uint64_t *ret_generation)
 {
     if (len < HEADER_SIZE || memcmp(data, magic, 8) != 0)
@@ -479,7 +478,7 @@ static int read_header(const uint8_t *data, size_t len, uint64_t *ret_generation
     if (load_be32(data + 8) > STATE_VERSION)
         return CLYMQ_EFORMAT;
     uint64_t generation = load_be64(data + 12);
-    if (generation == 0 || generation > INT64_MAX)
+    if (generation == 0 || generation > STATE_GENERATION_MAX)
         return CLYMQ_ECORRUPT;
     *ret_generation = generation;
     return 0;
@@ -562,7 +561,9 @@ static int merge_files(struct state_table *table, char **names, struct loaded_fi
         }
         done = next;
     }
-    table->generation = last + 1;
+    /* No run comes that far, but a file may say so. Its records are absolute: reading them once more, behind
+     * the base.state that they were folded into, changes nothing. */
+    table->generation = last < STATE_GENERATION_MAX ? last + 1 : last;
     return error;
 }
 

@@ -14,6 +14,9 @@
 #include "store/block.h"
 #include "store/files.h"
 
+/* Generations of state files: 1 for the first run, and one more for each that follows, up to here. */
+#define STATE_GENERATION_MAX ((uint64_t)INT64_MAX)
+
 /* A place in a block's log between two batches. */
 struct log_point {
     int64_t offset;    /* the next batch's base offset, or below it where a gap follows */

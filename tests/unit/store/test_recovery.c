@@ -219,7 +219,7 @@ static void damage_below_the_mark_is_reported_and_kept(void **state)
     rig_free(&rig);
 }
 
-/* Two segments of three batches each and one of one; each batch has two offsets. */
+/* Two segments of three batches each and one of one, of a later epoch; each batch has two offsets. */
 static void change_marks(struct state_entry *entry, int which)
 {
     switch (which) {
@@ -239,6 +239,9 @@ static void change_marks(struct state_entry *entry, int which)
     case 4: /* the checkpoint in the middle of a batch */
         entry->checkpoint = (struct log_point){.offset = 7, .base = 6, .position = 100};
         break;
+    case 5: /* the log begins with an earlier epoch than the checkpoint's */
+        entry->checkpoint = (struct log_point){.epoch = 1};
+        break;
     default: /* segments that are not there any more */
         entry->mark = entry->checkpoint = (struct log_point){.offset = 8, .base = 7, .position = 100};
     }
@@ -248,14 +251,17 @@ static void change_marks(struct state_entry *entry, int which)
 /* The log says otherwise than the state files do: nobody knows what is missing, and nothing is cut. */
 static void marks_that_the_log_contradicts_are_damage(void **state)
 {
-    for (int which = 0; which < 6; which++) {
+    for (int which = 0; which < 7; which++) {
         struct rig rig;
         rig_init(&rig, 16);
         rig.config.segment_bytes = 4096;
         assert_int_equal(rig_start(&rig), 0);
         struct block *block = create(&rig, NULL);
-        for (int i = 0; i < 7; i++)
+        for (int i = 0; i < 6; i++)
             assert_int_equal(rig_append(block, 2, 600, (uint64_t)i), 0);
+        struct buf *last = rig_batch(12, 1, 2, 600, 6, 1000);
+        assert_int_equal(rig_append_buf(block, last), 0);
+        buf_unref(last);
         rig_settle(&rig);
         rig_crash(&rig, false);
         if (which == 1) /* bytes that a cut would take */
@@ -300,6 +306,34 @@ static void a_block_of_another_place_is_not_opened(void **state)
     assert_int_equal(rig_start(&rig), 0);
     assert_int_equal(block_open(rig.store, &key, NULL, &block, NULL), CLYMQ_ENOENT);
     rig_free(&rig);
+}
+
+static void move_entry(struct state_entry *entry, int which)
+{
+    entry->key.seq = (uint32_t)which;
+}
+
+/* A damaged id is made again from what the state files say, and only where they say this place. */
+static void a_damaged_id_is_believed_of_its_place_only(void **state)
+{
+    for (int seq = 0; seq < 2; seq++) {
+        struct rig rig;
+        rig_init(&rig, 17);
+        assert_int_equal(rig_start(&rig), 0);
+        struct block *block = create(&rig, NULL);
+        assert_int_equal(rig_append(block, 1, 10, 1), 0);
+        rig_settle(&rig);
+        rig_crash(&rig, false);
+        assert_int_equal(io_fs_replace_file(rig.fs, DIR "/id", "garbage", 7), 0);
+        rig_change_entry(&rig, move_entry, seq);
+        struct fsck_totals totals;
+        assert_int_equal(fsck_run(rig.fs, &(struct fsck_options){0}, &totals), 0);
+        assert_int_equal(totals.damages, seq);
+        assert_int_equal(rig_start(&rig), 0);
+        struct block_key key = rig_key(0);
+        assert_int_equal(block_open(rig.store, &key, NULL, &block, NULL), seq ? CLYMQ_ECORRUPT : 0);
+        rig_free(&rig);
+    }
 }
 
 static void a_missing_segment_is_damage(void **state)
@@ -660,6 +694,7 @@ int main(void)
         cmocka_unit_test(damage_below_the_mark_is_reported_and_kept),
         cmocka_unit_test(marks_that_the_log_contradicts_are_damage),
         cmocka_unit_test(a_block_of_another_place_is_not_opened),
+        cmocka_unit_test(a_damaged_id_is_believed_of_its_place_only),
         cmocka_unit_test(a_mark_at_a_segments_begin_is_met),
         cmocka_unit_test(a_missing_segment_is_damage),
         cmocka_unit_test(a_log_cut_short_is_read_up_to_the_cut),

@@ -292,10 +292,10 @@ static void what_cannot_be_is_damage(void **state)
     }
 }
 
-/* A header that is whole, but of no run: the next generation must remain a number. */
+/* A header that is whole, but of no run. */
 static void generations_that_no_run_had_are_damage(void **state)
 {
-    static const uint64_t generations[] = {0, (uint64_t)INT64_MAX + 1, UINT64_MAX};
+    static const uint64_t generations[] = {0, STATE_GENERATION_MAX + 1, UINT64_MAX};
     for (size_t i = 0; i < sizeof(generations) / sizeof(generations[0]); i++) {
         struct sim_disk *disk;
         struct io_fs *fs = new_fs(&disk);
@@ -308,6 +308,24 @@ static void generations_that_no_run_had_are_damage(void **state)
         state_table_free(&table);
         sim_disk_free(disk);
     }
+}
+
+/* The last generation that a header may have stays the generation: what is folded can be read again. */
+static void the_last_generation_lasts(void **state)
+{
+    struct sim_disk *disk;
+    struct io_fs *fs = new_fs(&disk);
+    uint64_t generation = STATE_GENERATION_MAX - 1;
+    for (uint32_t run = 0; run < 3; run++) {
+        write_run(fs, 0, generation, run, run + 1, 20);
+        struct state_table table = load(fs);
+        assert_int_equal(map_count(table.entries), run + 1);
+        assert_int_equal(table.damaged, 0);
+        assert_int_equal(table.generation, STATE_GENERATION_MAX);
+        generation = table.generation;
+        state_table_free(&table);
+    }
+    sim_disk_free(disk);
 }
 
 static void a_newer_version_is_refused(void **state)
@@ -395,6 +413,7 @@ int main(void)
         cmocka_unit_test(damage_costs_only_what_it_hits),
         cmocka_unit_test(what_cannot_be_is_damage),
         cmocka_unit_test(generations_that_no_run_had_are_damage),
+        cmocka_unit_test(the_last_generation_lasts),
         cmocka_unit_test(a_newer_version_is_refused),
         cmocka_unit_test(rewriting_keeps_only_what_is_put),
         cmocka_unit_test(memory_may_fail_anywhere),
