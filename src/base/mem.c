@@ -4,12 +4,13 @@
 #include "base/mem.h"
 
 #include <malloc.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS = 64 };
+enum { SLOTS = 64, KEPT_BYTES = 32 << 20 };
 
 struct mem_slot {
     _Alignas(64) _Atomic int64_t live;
@@ -109,12 +110,21 @@ char *mem_strdup(const char *text)
 void mem_keep_freed(void)
 {
     mallopt(M_MMAP_THRESHOLD, 4 << 20);
-    mallopt(M_TRIM_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
 }
 
+/* malloc_trim leaves what lies behind the last allocation of a thread's own heap; that goes when the thread
+ * frees something larger than glibc's 64 KiB while the threshold is low. */
 void mem_give_back(void)
 {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+    pthread_mutex_lock(&lock);
+    mallopt(M_TRIM_THRESHOLD, 64 << 10);
+    mem_free(mem_alloc(128 << 10));
     malloc_trim(0);
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
+    pthread_mutex_unlock(&lock);
 }
 
 uint64_t mem_live_bytes(void)

@@ -19,8 +19,9 @@
 struct series {
     struct metric metric;
     struct list in_family;
-    char *labels; /* NULL: none */
-    void *memory; /* what to free */
+    char *labels;          /* NULL: none */
+    int64_t (*read)(void); /* NULL: the metric holds the value */
+    void *memory;          /* what to free */
 };
 
 struct family {
@@ -155,6 +156,17 @@ struct metric *metrics_register(struct metrics *metrics, enum metric_type type, 
     return series ? &series->metric : NULL;
 }
 
+int metrics_register_read(struct metrics *metrics, enum metric_type type, const char *name, const char *help,
+                          int64_t (*read)(void))
+{
+    pthread_mutex_lock(&metrics->lock);
+    struct series *series = register_locked(metrics, type, name, NULL, help);
+    if (series)
+        series->read = read;
+    pthread_mutex_unlock(&metrics->lock);
+    return series ? 0 : CLYMQ_ENOMEM;
+}
+
 void metric_observe(struct metric *histogram, uint64_t value)
 {
     unsigned bucket = value ? 64u - (unsigned)__builtin_clzll(value) : 0;
@@ -244,7 +256,8 @@ void metrics_print(struct metrics *metrics, struct strbuf *text)
                 continue;
             }
             print_line(text, family, "", series, NULL);
-            strbuf_printf(text, "%" PRId64 "\n", metric_value(&series->metric));
+            strbuf_printf(text, "%" PRId64 "\n",
+                          series->read ? series->read() : metric_value(&series->metric));
         }
     }
     pthread_mutex_unlock(&metrics->lock);

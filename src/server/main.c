@@ -18,12 +18,12 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "io/standard_streams.h"
+#include "server/memory.h"
 #include "server/notify.h"
 #include "server/server.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
-/* Memory is tidied after so many allocations, in an interval with so few of them. */
-enum { TIDY_MS = 5000, BUSY_ALLOCATIONS = 100000, QUIET_ALLOCATIONS = 5000 };
+enum { TIDY_MS = 5000 };
 
 struct command_line {
     int argc;
@@ -144,20 +144,8 @@ struct waiting {
     struct server *server;
     const struct server_options *options;
     const struct command_line *line;
-    uint64_t allocations, allocations_tidied; /* made until the last look, until the last tidying */
+    struct memory_use memory;
 };
-
-/* After a time of work, once there is none: what it took for a while is the system's again. */
-static void tidy_memory(struct waiting *waiting)
-{
-    uint64_t count = mem_allocation_count(), since_check = count - waiting->allocations;
-
-    waiting->allocations = count;
-    if (since_check > QUIET_ALLOCATIONS || count - waiting->allocations_tidied < BUSY_ALLOCATIONS)
-        return;
-    mem_give_back();
-    waiting->allocations_tidied = count;
-}
 
 /* Waits for the event (true) or for a signal that ends (false); other signals are dealt with. */
 static bool wait_for(struct waiting *waiting, bool for_event)
@@ -172,8 +160,8 @@ static bool wait_for(struct waiting *waiting, bool for_event)
         int ready = poll(fds, for_event ? 2 : 1, for_event ? -1 : TIDY_MS);
         if (ready < 0 && errno != EINTR)
             abort();
-        if (ready == 0)
-            tidy_memory(waiting);
+        if (ready == 0 && memory_is_left(&waiting->memory))
+            server_give_back_memory(waiting->server);
         if (for_event && read(waiting->events, &count, sizeof(count)) == sizeof(count))
             return true;
         if (read(waiting->signals, &info, sizeof(info)) != sizeof(info))

@@ -16,6 +16,7 @@
 #include "broker/node.h"
 #include "net/server.h"
 #include "server/machine.h"
+#include "server/memory.h"
 #include "store/block.h"
 #include "store/reserve.h"
 
@@ -23,12 +24,18 @@
 
 enum { SPARE_DESCRIPTORS = 128, OWN_BATCH_BYTES = 64 << 20 };
 
+struct give_back {
+    struct shard_message message;
+    _Atomic bool under_way;
+};
+
 struct server {
     const struct server_options *options;
     struct metrics *metrics;
     struct io_fs *fs;
     struct store_folder *folder;
     struct shards *shards;
+    struct give_back *give_back; /* one for each shard */
     struct broker_node *node;
     struct admin *admin;
     struct net_quota connections; /* of all ports */
@@ -308,13 +315,15 @@ int server_open(const struct server_options *options, struct strbuf *error, stru
     share_descriptors(server, shards);
     warn_of_fsync(options);
     server->metrics = metrics_new();
-    result = server->metrics ? 0 : CLYMQ_ENOMEM;
+    result = server->metrics ? memory_add_metrics(server->metrics) : CLYMQ_ENOMEM;
     if (!result)
         result = open_folder(server, error);
     if (!result)
         result = choose_broker_id(server, error);
     if (!result)
         result = shards_new(shards, (unsigned)options->disk_workers, server->metrics, &server->shards);
+    if (!result)
+        result = (server->give_back = mem_calloc(shards, sizeof(*server->give_back))) ? 0 : CLYMQ_ENOMEM;
     if (!result)
         result = make_node(server);
     if (result && !error->len)
@@ -421,6 +430,26 @@ int server_reload(struct server *server, const struct server_options *options)
     return broker_node_reload(server->node, &config);
 }
 
+static void give_back(struct shard *shard, struct shard_message *message)
+{
+    (void)shard;
+    mem_give_back();
+    atomic_store(&CONTAINER_OF(message, struct give_back, message)->under_way, false);
+}
+
+void server_give_back_memory(struct server *server)
+{
+    for (unsigned i = 0; i < shards_count(server->shards); i++) {
+        struct give_back *each = &server->give_back[i];
+
+        if (atomic_exchange(&each->under_way, true))
+            continue;
+        each->message.run = give_back;
+        shard_send(shards_get(server->shards, i), &each->message);
+    }
+    mem_give_back();
+}
+
 void server_stop(struct server *server, void (*on_done)(void *ctx), void *ctx)
 {
     server->on_done = on_done;
@@ -444,6 +473,7 @@ void server_free(struct server *server)
     broker_node_free(server->node);
     if (server->shards)
         shards_free(server->shards);
+    mem_free(server->give_back);
     if (server->started)
         keep_reserve(server);
     if (server->folder)

@@ -55,6 +55,25 @@ static void test_text_format(void **state)
     metrics_free(NULL);
 }
 
+static int64_t read_answer(void)
+{
+    return 42;
+}
+
+static void test_read_when_printed(void **state)
+{
+    struct metrics *metrics = metrics_new();
+    assert_int_equal(metrics_register_read(metrics, METRIC_GAUGE, "clymq_answer", "The answer.", read_answer),
+                     0);
+    struct strbuf text = {0};
+    metrics_print(metrics, &text);
+    assert_string_equal(text.data, "# HELP clymq_answer The answer.\n"
+                                   "# TYPE clymq_answer gauge\n"
+                                   "clymq_answer 42\n");
+    strbuf_free(&text);
+    metrics_free(metrics);
+}
+
 static void test_same_name_is_same_metric(void **state)
 {
     struct metrics *metrics = metrics_new();
@@ -152,8 +171,11 @@ static void test_failing_allocation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text_format),        cmocka_unit_test(test_same_name_is_same_metric),
-        cmocka_unit_test(test_histogram),          cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_text_format),
+        cmocka_unit_test(test_read_when_printed),
+        cmocka_unit_test(test_same_name_is_same_metric),
+        cmocka_unit_test(test_histogram),
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_failing_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

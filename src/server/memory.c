@@ -1,0 +1,61 @@
+/* See memory.h. */
+#include "server/memory.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+
+/* Little is done where fewer allocations are made between two looks. */
+enum { QUIET_ALLOCATIONS = 5000, WORTHWHILE_BYTES = 4 << 20 };
+
+/* 0 where the system does not say. */
+static int64_t resident_bytes(void)
+{
+    unsigned long long all, resident = 0; /* pages */
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    if (!file)
+        return 0;
+    if (fscanf(file, "%llu %llu", &all, &resident) != 2)
+        resident = 0;
+    fclose(file);
+    return (int64_t)resident * sysconf(_SC_PAGESIZE);
+}
+
+static int64_t allocated_bytes(void)
+{
+    return (int64_t)mem_live_bytes();
+}
+
+int memory_add_metrics(struct metrics *metrics)
+{
+    int error = metrics_register_read(metrics, METRIC_GAUGE, "clymq_memory_resident_bytes",
+                                      "Memory of the machine that the process occupies.", resident_bytes);
+
+    return error ? error
+                 : metrics_register_read(metrics, METRIC_GAUGE, "clymq_memory_allocated_bytes",
+                                         "Memory that is in use; the rest of what is resident is code, "
+                                         "libraries, and memory kept for what comes next.",
+                                         allocated_bytes);
+}
+
+static uint64_t kept_bytes(void)
+{
+    int64_t kept = resident_bytes() - allocated_bytes();
+
+    return kept > 0 ? (uint64_t)kept : 0;
+}
+
+bool memory_is_left(struct memory_use *use)
+{
+    uint64_t count = mem_allocation_count(), kept = kept_bytes();
+    bool quiet = count - use->allocations <= QUIET_ALLOCATIONS;
+
+    use->allocations = count;
+    if (kept < use->kept || use->given_back)
+        use->kept = kept;
+    use->given_back = quiet && kept - use->kept >= WORTHWHILE_BYTES;
+    return use->given_back;
+}
