@@ -16,6 +16,8 @@
 /* As all files of a data folder (io/os_fs.c): others read nothing. */
 enum { FILE_MODE = 0640 };
 enum { APPLICATION_ID = 0x436c794d /* "ClyM" */, FORMAT = 1 };
+/* Of a row, or a text of the schema, as SQLite sees it. */
+enum { ROW_MAX = META_VALUE_MAX + META_PATH_MAX + 1024 };
 
 struct database {
     sqlite3 *handle;
@@ -53,13 +55,12 @@ static int error_of_sqlite(struct database *database, int result)
         return CLYMQ_ELOCKED;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
+    case SQLITE_TOOBIG: /* no row of ours is */
         return CLYMQ_ECORRUPT;
     case SQLITE_NOMEM:
         return CLYMQ_ENOMEM;
     case SQLITE_FULL:
         return CLYMQ_ENOSPC;
-    case SQLITE_TOOBIG:
-        return CLYMQ_ETOOBIG;
     case SQLITE_PERM:
     case SQLITE_READONLY:
     case SQLITE_AUTH:
@@ -210,6 +211,17 @@ static int database_settle(struct database *database)
     return error ? error : busy ? CLYMQ_EIO : 0;
 }
 
+/* What the file says is not believed: sizes beyond what is ever written are refused before there is memory
+ * for them, and what a schema could make happen besides storing rows does not. */
+static void database_distrust(struct database *database)
+{
+    static const int off[] = {SQLITE_DBCONFIG_ENABLE_TRIGGER, SQLITE_DBCONFIG_ENABLE_VIEW,
+                              SQLITE_DBCONFIG_TRUSTED_SCHEMA};
+    sqlite3_limit(database->handle, SQLITE_LIMIT_LENGTH, ROW_MAX);
+    for (size_t i = 0; i < sizeof(off) / sizeof(off[0]); i++)
+        sqlite3_db_config(database->handle, off[i], 0, NULL);
+}
+
 /* Everything after the file is open. The exclusive lock is taken by the first transaction and kept. */
 static int database_start(struct database *database, struct tree *tree, struct strbuf *why)
 {
@@ -318,6 +330,7 @@ int database_open(const char *path, struct tree *tree, struct strbuf *error_text
         error = error_of_sqlite(database, result);
     } else {
         sqlite3_extended_result_codes(database->handle, 1);
+        database_distrust(database);
         error = database_start(database, tree, &why);
     }
     if (error) {

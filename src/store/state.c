@@ -313,7 +313,7 @@ bool index_mark_is_possible(const struct index_mark *index, const struct log_poi
 static bool entry_is_possible(const struct state_entry *entry)
 {
     return log_point_is_possible(&entry->mark) && log_point_is_possible(&entry->checkpoint) &&
-           entry->start >= 0 && entry->start <= entry->mark.offset &&
+           entry->start >= 0 && entry->start <= entry->mark.offset && entry->active_since_ms >= 0 &&
            are_in_order(&entry->checkpoint, &entry->mark) &&
            index_mark_is_possible(&entry->index, &entry->checkpoint);
 }

@@ -198,7 +198,7 @@ static void damage_costs_only_what_it_hits(void **state)
 /* Records with right checksums that say what no run can have noted: as if they were not there. */
 static void what_cannot_be_is_damage(void **state)
 {
-    enum { CASES = 19 };
+    enum { CASES = 20 };
     for (int i = 0; i < CASES; i++) {
         struct state_entry bad = entry_of(0, 20);
         struct log_point *mark = &bad.mark, *checkpoint = &bad.checkpoint;
@@ -258,6 +258,9 @@ static void what_cannot_be_is_damage(void **state)
         case 17:
             bad.index.max_time_ms = 1000;
             bad.index.max_time_offset = 4;
+            break;
+        case 18:
+            bad.active_since_ms = INT64_MIN;
             break;
         default:
             checkpoint->position = 60;
