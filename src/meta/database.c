@@ -18,6 +18,8 @@ enum { FILE_MODE = 0640 };
 enum { APPLICATION_ID = 0x436c794d /* "ClyM" */, FORMAT = 1 };
 /* Of a row, or a text of the schema, as SQLite sees it. */
 enum { ROW_MAX = META_VALUE_MAX + META_PATH_MAX + 1024 };
+/* Of all that SQLite holds. Its cache is 2 MB; a row is held a few times at once. */
+enum { HEAP_MAX = 16 << 20 };
 
 struct database {
     sqlite3 *handle;
@@ -211,12 +213,14 @@ static int database_settle(struct database *database)
     return error ? error : busy ? CLYMQ_EIO : 0;
 }
 
-/* What the file says is not believed: sizes beyond what is ever written are refused before there is memory
- * for them, and what a schema could make happen besides storing rows does not. */
+/* What the file says is not believed: there is memory for what is ever written, whatever sizes are claimed
+ * (of damaged records SQLite allocates some before it looks), and what a schema could make happen besides
+ * storing rows does not. */
 static void database_distrust(struct database *database)
 {
     static const int off[] = {SQLITE_DBCONFIG_ENABLE_TRIGGER, SQLITE_DBCONFIG_ENABLE_VIEW,
                               SQLITE_DBCONFIG_TRUSTED_SCHEMA};
+    sqlite3_hard_heap_limit64(HEAP_MAX);
     sqlite3_limit(database->handle, SQLITE_LIMIT_LENGTH, ROW_MAX);
     for (size_t i = 0; i < sizeof(off) / sizeof(off[0]); i++)
         sqlite3_db_config(database->handle, off[i], 0, NULL);
