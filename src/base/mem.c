@@ -113,16 +113,20 @@ void mem_keep_freed(void)
     mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
 }
 
-/* malloc_trim leaves what lies behind the last allocation of a thread's own heap; that goes when the thread
- * frees something larger than glibc's 64 KiB while the threshold is low. */
 void mem_give_back(void)
+{
+    malloc_trim(0);
+}
+
+/* malloc_trim leaves the end of a thread's own heap. It goes when the thread frees something larger than
+ * glibc's 64 KiB while the threshold is low. */
+void mem_give_back_own(void)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
     pthread_mutex_lock(&lock);
     mallopt(M_TRIM_THRESHOLD, 64 << 10);
     mem_free(mem_alloc(128 << 10));
-    malloc_trim(0);
     mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
     pthread_mutex_unlock(&lock);
 }

@@ -24,10 +24,11 @@ char *mem_strndup(const void *text, size_t len) __attribute__((malloc, warn_unus
  * page again: under load that cost as much as all copying. Called by a program (never by the library) before
  * it starts threads. */
 void mem_keep_freed(void);
-/* Gives back to the kernel what was kept between allocations by all threads, and behind the last one by the
- * calling thread: each thread that allocates has to call it once. Takes milliseconds a hundred megabytes,
- * during which other threads may wait for memory: for idle times. */
+/* Gives back to the kernel what all threads have kept between their allocations. Takes milliseconds a hundred
+ * megabytes, during which they may wait for memory: for idle times. */
 void mem_give_back(void);
+/* And what the calling thread has kept behind its last allocation. */
+void mem_give_back_own(void);
 
 /* Bytes now allocated through this module, and the number of allocations ever made. Approximate across
  * threads. */

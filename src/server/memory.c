@@ -8,7 +8,7 @@
 #include "base/mem.h"
 
 /* Little is done where fewer allocations are made between two looks. */
-enum { QUIET_ALLOCATIONS = 5000, WORTHWHILE_BYTES = 4 << 20 };
+enum { QUIET_ALLOCATIONS = 5000, WORTHWHILE_BYTES = 4 << 20, MUCH_BYTES = 64 << 20, MUCH_LOOKS = 12 };
 
 /* 0 where the system does not say. */
 static int64_t resident_bytes(void)
@@ -54,8 +54,13 @@ bool memory_is_left(struct memory_use *use)
     bool quiet = count - use->allocations <= QUIET_ALLOCATIONS;
 
     use->allocations = count;
-    if (kept < use->kept || use->given_back)
+    use->looks++;
+    if (use->given_back || kept < use->kept)
         use->kept = kept;
-    use->given_back = quiet && kept - use->kept >= WORTHWHILE_BYTES;
-    return use->given_back;
+    use->given_back = false;
+    if (kept - use->kept < (quiet ? WORTHWHILE_BYTES : MUCH_BYTES) || (!quiet && use->looks < MUCH_LOOKS))
+        return false;
+    use->looks = 0;
+    use->given_back = true;
+    return true;
 }

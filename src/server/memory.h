@@ -14,10 +14,11 @@ int memory_add_metrics(struct metrics *metrics);
 struct memory_use {
     uint64_t allocations; /* ever made */
     uint64_t kept;        /* bytes resident beyond those allocated, the least since it was given back */
-    bool given_back;      /* since the last look */
+    unsigned looks;       /* since then */
+    bool given_back;      /* at the last look */
 };
-/* To be called every few seconds: whether there was a time of work that has left memory, and now there is
- * little, so that all threads should give back what they keep. */
+/* To be called every 5 seconds: whether a time of work has left memory that all threads should give back now.
+ * Where little is done that is so at once; where work goes on, once a minute, and if it is much. */
 bool memory_is_left(struct memory_use *use);
 
 #endif

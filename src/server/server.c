@@ -433,7 +433,7 @@ int server_reload(struct server *server, const struct server_options *options)
 static void give_back(struct shard *shard, struct shard_message *message)
 {
     (void)shard;
-    mem_give_back();
+    mem_give_back_own();
     atomic_store(&CONTAINER_OF(message, struct give_back, message)->under_way, false);
 }
 
