@@ -2,6 +2,8 @@
 #include "server/memory.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -13,15 +15,13 @@ enum { QUIET_ALLOCATIONS = 5000, WORTHWHILE_BYTES = 4 << 20, MUCH_BYTES = 64 << 
 /* 0 where the system does not say. */
 static int64_t resident_bytes(void)
 {
-    unsigned long long all, resident = 0; /* pages */
+    char text[128] = ""; /* pages: of all, resident, … */
     FILE *file = fopen("/proc/self/statm", "re");
+    char *resident = file && fgets(text, sizeof(text), file) ? strchr(text, ' ') : NULL;
 
-    if (!file)
-        return 0;
-    if (fscanf(file, "%llu %llu", &all, &resident) != 2)
-        resident = 0;
-    fclose(file);
-    return (int64_t)resident * sysconf(_SC_PAGESIZE);
+    if (file)
+        fclose(file);
+    return resident ? strtoll(resident, NULL, 10) * sysconf(_SC_PAGESIZE) : 0;
 }
 
 static int64_t allocated_bytes(void)
