@@ -145,6 +145,7 @@ struct waiting {
     const struct server_options *options;
     const struct command_line *line;
     struct memory_use memory;
+    bool reload; /* asked for before it served */
 };
 
 /* Waits for the event (true) or for a signal that ends (false); other signals are dealt with. */
@@ -168,8 +169,10 @@ static bool wait_for(struct waiting *waiting, bool for_event)
             continue;
         if (info.ssi_signo != SIGHUP)
             return false;
-        if (for_event)
-            continue; /* starting or stopping: nothing to reload yet */
+        if (for_event) {
+            waiting->reload = true;
+            continue;
+        }
         reload(waiting->server, waiting->options, waiting->line);
     }
 }
@@ -217,6 +220,8 @@ static int run(struct waiting *waiting)
     print_serving(waiting->server);
     notify_manager("READY=1");
     log_info("serving");
+    if (waiting->reload)
+        reload(waiting->server, waiting->options, waiting->line);
     wait_for(waiting, false);
     notify_manager("STOPPING=1");
     log_info("stopping");

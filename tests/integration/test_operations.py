@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
+import time
 import unittest
 import unittest.mock
 import urllib.error
@@ -27,6 +29,13 @@ def fetch(server, path):
 
 def unanswered(server):
     return sum(int(value) for value in re.findall(r"^clymq_net_inflight_bytes\{.*\} (\d+)$", fetch(server, "/metrics")[1], re.MULTILINE))
+
+
+def takes_signals(pid):
+    """clymqd blocks the signals that it then waits for."""
+    with open(f"/proc/{pid}/status") as file:
+        blocked = re.search(r"^SigBlk:\s*(\w+)$", file.read(), re.MULTILINE)
+    return blocked and int(blocked.group(1), 16) & 1 << (signal.SIGHUP - 1)
 
 
 class Documents(unittest.TestCase):
@@ -75,12 +84,15 @@ class Running(unittest.TestCase):
             for name, value in values.items():
                 file.write(f"{name} = {value}\n")
 
-    def start(self):
+    def server(self):
         server = harness.Server(
             os.path.join(self.folder.name, "data"), config=self.config,
-            admin_listen=f"127.0.0.1:{harness.free_port()}").start()
+            admin_listen=f"127.0.0.1:{harness.free_port()}")
         self.addCleanup(server.close)
         return server
+
+    def start(self):
+        return self.server().start()
 
     def logged(self, text):
         if not os.path.exists(self.log):
@@ -128,6 +140,23 @@ class Running(unittest.TestCase):
         harness.clymq(server, "topic", "create", "t")
         self.assertEqual(server.stop(), 0)
         self.assertTrue(self.logged("stopped"))
+
+    def test_reload_while_it_starts(self):
+        """What is asked for before it serves is done once it serves."""
+        self.configure(log_file=self.log, segment_bytes="1M")
+
+        def signal_early():
+            end = time.monotonic() + 60
+            while not (server.process and takes_signals(server.process.pid)):  # some milliseconds before it serves: no pauses
+                self.assertLess(time.monotonic(), end)
+            server.signal(signal.SIGHUP)
+
+        server = self.server()
+        early = threading.Thread(target=signal_early)
+        early.start()
+        server.start()
+        early.join()
+        harness.wait_until(lambda: self.logged("options read again"), "it says so")
 
     def test_reload_of_the_grace(self):
         """A stop waits for requests under way as long as the options that were read last say."""
