@@ -25,9 +25,10 @@ char *mem_strndup(const void *text, size_t len) __attribute__((malloc, warn_unus
  * it starts threads. */
 void mem_keep_freed(void);
 /* Gives back to the kernel what all threads have kept between their allocations. Takes milliseconds a hundred
- * megabytes, during which they may wait for memory: for idle times. */
+ * megabytes, during which they may wait for memory. */
 void mem_give_back(void);
-/* And what the calling thread has kept behind its last allocation. */
+/* And what the calling thread has kept behind its last allocation. One thread at a time, others wait. Only in
+ * a program that has called mem_keep_freed, whose threshold it restores. */
 void mem_give_back_own(void);
 
 /* Bytes now allocated through this module, and the number of allocations ever made. Approximate across

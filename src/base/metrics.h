@@ -32,8 +32,8 @@ void metrics_free(struct metrics *metrics);
  * NULL: out of memory. The same name and labels again give the same metric. */
 struct metric *metrics_register(struct metrics *metrics, enum metric_type type, const char *name,
                                 const char *labels, const char *help);
-/* A counter or gauge whose value is what read says when it is printed; read is called by whoever prints, any
- * thread, under the registry's lock. 0 or CLYMQ_ENOMEM. */
+/* A counter or gauge, registered once, whose value is what read says when it is printed; read is called by
+ * whoever prints, any thread, under the registry's lock. 0 or CLYMQ_ENOMEM. */
 int metrics_register_read(struct metrics *metrics, enum metric_type type, const char *name, const char *help,
                           int64_t (*read)(void));
 /* Where memory runs out, text->failed is set. */

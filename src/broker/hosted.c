@@ -200,10 +200,9 @@ void hosted_take_requests(struct broker_shard *bs, const struct hosted_spec *spe
 {
     struct hosted *hosted = find(bs, spec);
 
-    if (!hosted || !hosted->partition)
-        return;
-    set_serving(bs, hosted, true);
-    broker_run_waiting(bs, hosted->route->hash);
+    if (hosted && hosted->partition)
+        set_serving(bs, hosted, true);
+    broker_run_waiting(bs, catalog_hash(spec->topic, spec->name));
 }
 
 bool hosted_is_decided(const struct catalog_route *route)

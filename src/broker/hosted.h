@@ -37,8 +37,8 @@ struct hosted_spec {
 void hosted_open_block(struct broker_shard *bs, const struct hosted_spec *spec,
                        const struct coord_block *block, struct partition_creation *creation);
 int hosted_serve(struct broker_shard *bs, const struct hosted_spec *spec);
-/* From now on it takes requests, if it could be opened; those that waited for it run. After hosted_serve, and
- * hosted_wait_shown. */
+/* From now on it takes requests, if it could be opened and is still there; those that waited for it run in
+ * any case. After hosted_serve, and hosted_wait_shown. */
 void hosted_take_requests(struct broker_shard *bs, const struct hosted_spec *spec);
 /* On any shard: whether a request for this route (NULL: none is known) can be answered, or refused for
  * certain; not while it may be that its partition has yet to be opened. */

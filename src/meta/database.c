@@ -29,7 +29,7 @@ struct database {
 
 static const char schema[] =
     "CREATE TABLE node(path TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL, version INTEGER NOT NULL,"
-    " ephemeral INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;";
+    " ephemeral INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID";
 
 static void put_le64(uint8_t *at, uint64_t value)
 {
@@ -123,7 +123,7 @@ static int database_query_text(struct database *database, const char *sql, const
 }
 
 /* Finds out what kind of file it is before anything in it is changed. */
-static int database_identify(struct database *database, bool *ret_fresh)
+static int database_identify(struct database *database, bool *ret_fresh, struct strbuf *why)
 {
     int64_t application = 0, format = 0, tables = 0;
     int error = database_query_number(database, "SELECT count(*) FROM sqlite_schema", &tables);
@@ -140,7 +140,11 @@ static int database_identify(struct database *database, bool *ret_fresh)
     if (application != APPLICATION_ID || format < 1)
         return CLYMQ_ECORRUPT;
     *ret_fresh = false;
-    return format > FORMAT ? CLYMQ_EFORMAT : 0;
+    if (format > FORMAT)
+        return CLYMQ_EFORMAT;
+    /* Triggers, indexes, generated columns and the like would make something else of what is written. */
+    return tables == 1 ? database_query_text(database, "SELECT sql FROM sqlite_schema", schema, why)
+                       : CLYMQ_ECORRUPT;
 }
 
 static int database_load(struct database *database, struct tree *tree, struct strbuf *why)
@@ -214,8 +218,8 @@ static int database_settle(struct database *database)
 }
 
 /* What the file says is not believed: there is memory for what is ever written, whatever sizes are claimed
- * (of damaged records SQLite allocates some before it looks), and what a schema could make happen besides
- * storing rows does not. */
+ * (of damaged records SQLite allocates some before it looks), and no schema makes anything happen before it
+ * is known to be ours. */
 static void database_distrust(struct database *database)
 {
     static const int off[] = {SQLITE_DBCONFIG_ENABLE_TRIGGER, SQLITE_DBCONFIG_ENABLE_VIEW,
@@ -232,7 +236,7 @@ static int database_start(struct database *database, struct tree *tree, struct s
     bool fresh = false;
     int error = database_exec(database, "PRAGMA locking_mode=EXCLUSIVE");
     if (!error)
-        error = database_identify(database, &fresh);
+        error = database_identify(database, &fresh, why);
     if (!error)
         error = database_query_text(database, "PRAGMA journal_mode=WAL", "wal", why);
     if (!error)

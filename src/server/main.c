@@ -161,7 +161,7 @@ static bool wait_for(struct waiting *waiting, bool for_event)
         int ready = poll(fds, for_event ? 2 : 1, for_event ? -1 : TIDY_MS);
         if (ready < 0 && errno != EINTR)
             abort();
-        if (ready == 0 && memory_is_left(&waiting->memory))
+        if (ready == 0 && memory_is_left(&waiting->memory, mem_allocation_count(), memory_kept_bytes()))
             server_give_back_memory(waiting->server);
         if (for_event && read(waiting->events, &count, sizeof(count)) == sizeof(count))
             return true;

@@ -10,7 +10,13 @@
 #include "base/mem.h"
 
 /* Little is done where fewer allocations are made between two looks. */
-enum { QUIET_ALLOCATIONS = 5000, WORTHWHILE_BYTES = 4 << 20, MUCH_BYTES = 64 << 20, MUCH_LOOKS = 12 };
+enum {
+    QUIET_ALLOCATIONS = 5000,
+    WORTHWHILE_BYTES = 4 << 20,
+    MUCH_BYTES = 64 << 20,
+    MUCH_LOOKS = 12,
+    TRIES = 3
+};
 
 /* 0 where the system does not say. */
 static int64_t resident_bytes(void)
@@ -41,26 +47,33 @@ int memory_add_metrics(struct metrics *metrics)
                                          allocated_bytes);
 }
 
-static uint64_t kept_bytes(void)
+uint64_t memory_kept_bytes(void)
 {
     int64_t kept = resident_bytes() - allocated_bytes();
 
     return kept > 0 ? (uint64_t)kept : 0;
 }
 
-bool memory_is_left(struct memory_use *use)
+bool memory_is_left(struct memory_use *use, uint64_t allocations, uint64_t kept)
 {
-    uint64_t count = mem_allocation_count(), kept = kept_bytes();
-    bool quiet = count - use->allocations <= QUIET_ALLOCATIONS;
+    bool quiet = allocations - use->allocations <= QUIET_ALLOCATIONS;
+    uint64_t more;
 
-    use->allocations = count;
+    use->allocations = allocations;
     use->looks++;
-    if (use->given_back || kept < use->kept)
+    if (kept < use->kept)
         use->kept = kept;
-    use->given_back = false;
-    if (kept - use->kept < (quiet ? WORTHWHILE_BYTES : MUCH_BYTES) || (!quiet && use->looks < MUCH_LOOKS))
+    more = kept - use->kept;
+    if (more < WORTHWHILE_BYTES)
+        use->tries = 0;
+    if (more < (quiet ? WORTHWHILE_BYTES : MUCH_BYTES) || (!quiet && use->looks < MUCH_LOOKS))
         return false;
+    if (quiet && use->tries == TRIES) { /* it lies between what is in use */
+        use->kept = kept;
+        use->tries = 0;
+        return false;
+    }
+    use->tries += quiet;
     use->looks = 0;
-    use->given_back = true;
     return true;
 }

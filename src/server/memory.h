@@ -10,15 +10,19 @@
 /* The metrics of it. 0 or CLYMQ_ENOMEM. */
 int memory_add_metrics(struct metrics *metrics);
 
-/* What the last look has seen. Zeroed at the beginning; one thread. */
+/* Bytes resident beyond those allocated: code, libraries, and what is kept of what was freed. */
+uint64_t memory_kept_bytes(void);
+
+/* What earlier looks have seen. Zeroed at the beginning; one thread. */
 struct memory_use {
     uint64_t allocations; /* ever made */
-    uint64_t kept;        /* bytes resident beyond those allocated, the least since it was given back */
-    unsigned looks;       /* since then */
-    bool given_back;      /* at the last look */
+    uint64_t kept;        /* bytes that do not go back, as far as is known */
+    unsigned looks;       /* since memory was given back */
+    unsigned tries;       /* of giving back that left much, in a row */
 };
-/* To be called every 5 seconds: whether a time of work has left memory that all threads should give back now.
- * Where little is done that is so at once; where work goes on, once a minute, and if it is much. */
-bool memory_is_left(struct memory_use *use);
+/* To be called every 5 seconds with how many allocations were ever made and what is kept: whether all should
+ * be given back that can be. Where little is done, from 4 MiB on, at once; where work goes on, from 64 MiB
+ * on, once a minute. */
+bool memory_is_left(struct memory_use *use, uint64_t allocations, uint64_t kept);
 
 #endif

@@ -17,7 +17,8 @@ int server_started(struct server *server, struct strbuf *error);
 /* The line for standard output: addresses, data folder, how to connect. */
 void server_print_serving(const struct server *server, struct strbuf *line);
 int server_reload(struct server *server, const struct server_options *options);
-/* Every thread gives back the memory that it keeps. While it serves. */
+/* Memory that is kept between allocations, and by each shard behind its last one, goes back to the system.
+ * While it serves. */
 void server_give_back_memory(struct server *server);
 /* on_done is called on a shard's thread. */
 void server_stop(struct server *server, void (*on_done)(void *ctx), void *ctx);

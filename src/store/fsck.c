@@ -81,16 +81,18 @@ static int check_unlisted(struct fsck *fsck, const struct state_table *table, co
         char dir[BLOCK_DIR_MAX], path[SEGMENT_PATH_MAX];
         struct block_key found;
         block_dir(&entry->key, dir);
-        map_remove(others, bytes_of_text(dir));
         snprintf(path, sizeof(path), "%s/id", dir);
         int error = block_read_id(fsck->fs, dir, &found);
+        bool elsewhere = !error && uuid_equal(found.id, entry->key.id);
+        if (elsewhere || error == CLYMQ_ECORRUPT || error == CLYMQ_ENOENT)
+            map_remove(others, bytes_of_text(dir));
         if (error == CLYMQ_ECORRUPT) {
             fsck_find(fsck, FSCK_WRONG_STATE, path, 0, -1,
                       "the block's identity is damaged: it is made again when the block is opened");
             error = fsck_block(fsck, dir, entry);
             if (error)
                 return error;
-        } else if (!error && uuid_equal(found.id, entry->key.id)) {
+        } else if (elsewhere) {
             fsck_find(fsck, FSCK_MISSING_LOG, path, 0, entry->start,
                       "the block's identity is that of another place: its log is not used here");
         } else if (error == CLYMQ_ENOENT && folder_exists(fsck->fs, dir) && !block_is_unborn(fsck->fs, dir)) {
@@ -106,20 +108,40 @@ static int check_unlisted(struct fsck *fsck, const struct state_table *table, co
     return 0;
 }
 
-/* Folders with logs that nothing says a block of. */
-static void check_others(struct fsck *fsck, const struct map *others)
+/* A folder at a block's place that nothing says a block of. */
+static int check_other(struct fsck *fsck, const char *dir)
+{
+    char **names;
+    size_t count;
+    int error = io_fs_list(fsck->fs, dir, &names, &count);
+    if (error == CLYMQ_EDENIED || error == CLYMQ_EIO)
+        fsck_find(fsck, FSCK_UNREADABLE, dir, 0, -1, "%s", error_sentence(error));
+    if (error) /* no folder, or gone meanwhile */
+        return error == CLYMQ_ENOMEM ? error : 0;
+    io_fs_free_names(names, count);
+    if (block_is_unborn(fsck->fs, dir))
+        return 0;
+    char path[SEGMENT_PATH_MAX];
+    struct block_key found;
+    snprintf(path, sizeof(path), "%s/id", dir);
+    error = block_read_id(fsck->fs, dir, &found);
+    if (error == CLYMQ_EFORMAT)
+        fsck_find(fsck, FSCK_UNREADABLE, path, 0, -1, "%s", error_sentence(error));
+    else if (error != CLYMQ_ENOMEM)
+        fsck_find(fsck, FSCK_MISSING_LOG, path, 0, -1,
+                  "the block's identity is missing, damaged or of another place, and no state file knows it: "
+                  "its log is not used until the file is restored");
+    return error == CLYMQ_ENOMEM ? error : 0;
+}
+
+static int check_others(struct fsck *fsck, const struct map *others)
 {
     size_t at = 0;
     struct map_entry *item;
-    while ((item = map_next(others, &at))) {
-        const char *dir = (const char *)item->key.ptr;
-        char path[SEGMENT_PATH_MAX];
-        snprintf(path, sizeof(path), "%s/id", dir);
-        if (!block_is_unborn(fsck->fs, dir))
-            fsck_find(fsck, FSCK_MISSING_LOG, path, 0, -1,
-                      "the block's identity is missing, damaged or of another place, and no state file knows "
-                      "it: its log is not used until the file is restored");
-    }
+    int error = 0;
+    while (!error && (item = map_next(others, &at)))
+        error = check_other(fsck, (const char *)item->key.ptr);
+    return error;
 }
 
 static int check_blocks(struct fsck *fsck, const struct state_table *table)
@@ -143,7 +165,7 @@ static int check_blocks(struct fsck *fsck, const struct state_table *table)
     if (!error)
         error = check_unlisted(fsck, table, listed, others);
     if (!error)
-        check_others(fsck, others);
+        error = check_others(fsck, others);
     map_free(listed);
     map_free(others);
     mem_free(keys);

@@ -561,8 +561,9 @@ static int merge_files(struct state_table *table, char **names, struct loaded_fi
         }
         done = next;
     }
-    /* No run comes that far, but a file may say so. Its records are absolute: reading them once more, behind
-     * the base.state that they were folded into, changes nothing. */
+    /* No run comes that far, but a header may say so; then generations no longer tell which file is older
+     * than base.state. Its records are absolute: reading those once more that were folded into it changes
+     * nothing. */
     table->generation = last < STATE_GENERATION_MAX ? last + 1 : last;
     return error;
 }

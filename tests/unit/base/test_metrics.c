@@ -149,6 +149,8 @@ static void test_failing_allocation(void **state)
             failures += !metrics_register(metrics, METRIC_COUNTER, "clymq_a_total", "x=\"1\"", "A.");
             failures += !metrics_register(metrics, METRIC_HISTOGRAM, "clymq_b", "x=\"1\"", "B.");
             failures += !metrics_register(metrics, METRIC_GAUGE, "clymq_c", NULL, "C.");
+            failures +=
+                metrics_register_read(metrics, METRIC_GAUGE, "clymq_d", "D.", read_answer) == CLYMQ_ENOMEM;
             metrics_print(metrics, &text);
             failures += text.failed;
         }

@@ -281,13 +281,13 @@ static void test_foreign_content(void **state)
     fill(meta, 3);
     meta_close(meta);
     run_sql("CREATE TRIGGER more AFTER INSERT ON node BEGIN DELETE FROM node WHERE path = '/d/1'; END");
-    meta = open_meta();
-    struct meta_op op = op_create("/e", "");
-    assert_int_equal(transact(meta, &op, 1).error, 0);
-    meta_close(meta);
-    meta = open_meta();
-    assert_int_equal(get(meta, "/d/1").error, 0);
-    meta_close(meta);
+    assert_refused(CLYMQ_ECORRUPT, "no ClyMQ metadata");
+    run_sql("DROP TRIGGER more; CREATE UNIQUE INDEX more ON node(substr(path, 1, 0)) WHERE path > '/d/2'");
+    assert_refused(CLYMQ_ECORRUPT, "no ClyMQ metadata");
+    run_sql("DROP INDEX more; ALTER TABLE node ADD COLUMN more INTEGER CHECK(more IS NULL)");
+    assert_refused(CLYMQ_ECORRUPT, "no ClyMQ metadata");
+    run_sql("ALTER TABLE node DROP COLUMN more");
+    meta_close(open_meta());
     run_sql("UPDATE node SET value = zeroblob(2000000) WHERE path = '/d/1'");
     assert_refused(CLYMQ_ECORRUPT, "too big");
 }

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "store/fsck.h"
+#include "store/store_impl.h"
 #include "store_rig.h"
 
 #define DIR "data/aabb0000000000000000000000000000/0/0"
@@ -108,6 +109,31 @@ static void finds_a_missing_segment(void **state)
         assert_int_equal(found.last.offset, i * 6);
         rig_free(&rig);
     }
+}
+
+/* The state files know the block of that place; the folder says that it is another one, of another place. */
+static void finds_a_foreign_id(void **state)
+{
+    struct rig rig;
+    fill(&rig);
+    struct block_key other = rig_key(7);
+    assert_int_equal(block_write_id(rig.fs, DIR, &other), 0);
+    struct fsck_totals totals;
+    struct found found = check(&rig, false, &totals);
+    assert_int_equal(totals.damages, 1);
+    assert_int_equal(found.last.kind, FSCK_MISSING_LOG);
+    assert_string_equal(found.path, DIR "/id");
+    rig_free(&rig);
+}
+
+static void foreign_files_are_left_alone(void **state)
+{
+    struct rig rig;
+    fill(&rig);
+    assert_int_equal(io_fs_replace_file(rig.fs, "data/aabb0000000000000000000000000000/0/note", "x", 1), 0);
+    struct fsck_totals totals;
+    assert_int_equal(check(&rig, false, &totals).count, 0);
+    rig_free(&rig);
 }
 
 static void a_torn_tail_is_harmless(void **state)
@@ -244,6 +270,8 @@ int main(void)
         cmocka_unit_test(no_folder_is_none),
         cmocka_unit_test(finds_flipped_bits_in_any_batch),
         cmocka_unit_test(finds_a_missing_segment),
+        cmocka_unit_test(finds_a_foreign_id),
+        cmocka_unit_test(foreign_files_are_left_alone),
         cmocka_unit_test(a_torn_tail_is_harmless),
         cmocka_unit_test(wrong_indexes_are_removed_if_asked),
         cmocka_unit_test(wrong_index_entries_are_counted),
