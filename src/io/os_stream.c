@@ -132,8 +132,7 @@ void os_streams_tell_ready(struct os_loop *loop)
 {
     struct list now, *link;
     list_init(&now);
-    while ((link = list_pop_front(&loop->ready)))
-        list_push_back(&now, link);
+    list_move_all(&loop->ready, &now);
     while ((link = list_pop_front(&now))) {
         struct os_stream *stream = CONTAINER_OF(link, struct os_stream, link);
         os_stream_update(stream);

@@ -127,8 +127,7 @@ static void lose_session(struct embedded *embedded)
               database_failure(embedded->database));
     embedded->lost = true;
     watch_clear(&embedded->watches);
-    while (!list_empty(&embedded->queue))
-        list_push_back(&embedded->current, list_pop_front(&embedded->queue));
+    list_move_all(&embedded->queue, &embedded->current);
     if (embedded->meta.watcher)
         embedded->meta.watcher(embedded->meta.watcher_ctx, META_EVENT_SESSION, "/");
 }
@@ -195,8 +194,7 @@ static void finish_reopen(struct embedded *embedded, struct pass *pass)
 {
     embedded->database = pass->database;
     if (pass->error) {
-        while (!list_empty(&embedded->queue))
-            list_push_back(&embedded->current, list_pop_front(&embedded->queue));
+        list_move_all(&embedded->queue, &embedded->current);
         return;
     }
     struct tree *old = embedded->tree;

@@ -122,8 +122,7 @@ void partition_answer_waiting_pulls(struct partition *partition)
     struct list waiting;
     list_init(&waiting);
     struct list *at;
-    while ((at = list_pop_front(&partition->pulls_waiting)) != NULL)
-        list_push_back(&waiting, at);
+    list_move_all(&partition->pulls_waiting, &waiting);
     while ((at = list_pop_front(&waiting)) != NULL) {
         struct partition_pull *pull = CONTAINER_OF(at, struct partition_pull, link);
         list_push_back(&partition->pulls_waiting, at);

@@ -59,10 +59,7 @@ static void announce(struct store *store)
 {
     struct list now;
     list_init(&now);
-    while (!list_empty(&store->announce)) {
-        struct list *item = list_pop_front(&store->announce);
-        list_push_back(&now, item);
-    }
+    list_move_all(&store->announce, &now);
     while (!list_empty(&now)) {
         struct block *block = CONTAINER_OF(list_pop_front(&now), struct block, announce_link);
         if (block->error && block->seal_done && !block->checkpointing) {
@@ -158,10 +155,7 @@ static void state_synced(struct io_op *op)
     }
     struct list now;
     list_init(&now);
-    while (!list_empty(&store->state_syncing)) {
-        struct list *item = list_pop_front(&store->state_syncing);
-        list_push_back(&now, item);
-    }
+    list_move_all(&store->state_syncing, &now);
     while (!list_empty(&now)) {
         struct state_waiter *waiter = CONTAINER_OF(list_pop_front(&now), struct state_waiter, link);
         waiter->done(waiter, error);
@@ -176,10 +170,7 @@ void commit_sync_state(struct store *store, struct state_waiter *waiter)
         list_push_back(&store->state_waiting, &waiter->link);
     if (store->state_op_running)
         return;
-    while (!list_empty(&store->state_waiting)) {
-        struct list *item = list_pop_front(&store->state_waiting);
-        list_push_back(&store->state_syncing, item);
-    }
+    list_move_all(&store->state_waiting, &store->state_syncing);
     /* What a failed write or sync lost would not be made durable by another sync: the file has to be made
      * anew. */
     store->state_sync_error = store->state.broken ? commit_write_state(store) : 0;
@@ -408,10 +399,7 @@ void commit_begin(struct store *store)
         }
         store->stop_error = store->stop_error ? store->stop_error : later_error;
     } else if (!list_empty(&later)) {
-        while (!list_empty(&later)) {
-            struct list *item = list_pop_front(&later);
-            list_push_back(&store->dirty, item);
-        }
+        list_move_all(&later, &store->dirty);
         store->force_pass = true;
         retry_later(store);
     }
