@@ -217,17 +217,12 @@ static int database_settle(struct database *database)
     return error ? error : busy ? CLYMQ_EIO : 0;
 }
 
-/* What the file says is not believed: there is memory for what is ever written, whatever sizes are claimed
- * (of damaged records SQLite allocates some before it looks), and no schema makes anything happen before it
- * is known to be ours. */
-static void database_distrust(struct database *database)
+/* Whatever sizes a file claims: there is memory for what is ever written, no more. (Of damaged records SQLite
+ * allocates some before it looks.) */
+static void database_limit(struct database *database)
 {
-    static const int off[] = {SQLITE_DBCONFIG_ENABLE_TRIGGER, SQLITE_DBCONFIG_ENABLE_VIEW,
-                              SQLITE_DBCONFIG_TRUSTED_SCHEMA};
     sqlite3_hard_heap_limit64(HEAP_MAX);
     sqlite3_limit(database->handle, SQLITE_LIMIT_LENGTH, ROW_MAX);
-    for (size_t i = 0; i < sizeof(off) / sizeof(off[0]); i++)
-        sqlite3_db_config(database->handle, off[i], 0, NULL);
 }
 
 /* Everything after the file is open. The exclusive lock is taken by the first transaction and kept. */
@@ -338,7 +333,7 @@ int database_open(const char *path, struct tree *tree, struct strbuf *error_text
         error = error_of_sqlite(database, result);
     } else {
         sqlite3_extended_result_codes(database->handle, 1);
-        database_distrust(database);
+        database_limit(database);
         error = database_start(database, tree, &why);
     }
     if (error) {

@@ -57,14 +57,15 @@ void fsck_find_repaired(struct fsck *fsck, enum fsck_kind kind, const char *path
     va_end(args);
 }
 
-static bool folder_exists(struct io_fs *fs, const char *dir)
+/* 0 where the folder is there and can be listed. */
+static int check_folder(struct io_fs *fs, const char *dir)
 {
     char **names;
     size_t count;
-    if (io_fs_list(fs, dir, &names, &count))
-        return false;
-    io_fs_free_names(names, count);
-    return true;
+    int error = io_fs_list(fs, dir, &names, &count);
+    if (!error)
+        io_fs_free_names(names, count);
+    return error;
 }
 
 /* Blocks that the state files know, but that were not found by their id. What is told of a folder is told
@@ -95,7 +96,8 @@ static int check_unlisted(struct fsck *fsck, const struct state_table *table, co
         } else if (elsewhere) {
             fsck_find(fsck, FSCK_MISSING_LOG, path, 0, entry->start,
                       "the block's identity is that of another place: its log is not used here");
-        } else if (error == CLYMQ_ENOENT && folder_exists(fsck->fs, dir) && !block_is_unborn(fsck->fs, dir)) {
+        } else if (error == CLYMQ_ENOENT && check_folder(fsck->fs, dir) == 0 &&
+                   !block_is_unborn(fsck->fs, dir)) {
             fsck_find(fsck, FSCK_MISSING_LOG, path, 0, entry->start,
                       "the block's identity is missing: its log is not used until the file is restored");
         } else if (error == CLYMQ_ENOENT && entry->mark.offset > entry->start) {
@@ -111,14 +113,11 @@ static int check_unlisted(struct fsck *fsck, const struct state_table *table, co
 /* A folder at a block's place that nothing says a block of. */
 static int check_other(struct fsck *fsck, const char *dir)
 {
-    char **names;
-    size_t count;
-    int error = io_fs_list(fsck->fs, dir, &names, &count);
+    int error = check_folder(fsck->fs, dir);
     if (error == CLYMQ_EDENIED || error == CLYMQ_EIO)
         fsck_find(fsck, FSCK_UNREADABLE, dir, 0, -1, "%s", error_sentence(error));
     if (error) /* no folder, or gone meanwhile */
         return error == CLYMQ_ENOMEM ? error : 0;
-    io_fs_free_names(names, count);
     if (block_is_unborn(fsck->fs, dir))
         return 0;
     char path[SEGMENT_PATH_MAX];

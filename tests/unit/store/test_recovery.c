@@ -287,16 +287,22 @@ static void marks_that_the_log_contradicts_are_damage(void **state)
     }
 }
 
+/* A block with a durable batch, after a kill. */
+static void leave_one_batch(struct rig *rig)
+{
+    rig_init(rig, 17);
+    assert_int_equal(rig_start(rig), 0);
+    assert_int_equal(rig_append(create(rig, NULL), 1, 10, 1), 0);
+    rig_settle(rig);
+    rig_crash(rig, false);
+}
+
 /* A folder that was moved by hand is no other partition's. */
 static void a_block_of_another_place_is_not_opened(void **state)
 {
     struct rig rig;
-    rig_init(&rig, 17);
-    assert_int_equal(rig_start(&rig), 0);
-    struct block *block = create(&rig, NULL);
-    assert_int_equal(rig_append(block, 1, 10, 1), 0);
-    rig_settle(&rig);
-    rig_crash(&rig, false);
+    struct block *block;
+    leave_one_batch(&rig);
     struct block_key key = rig_key(0), other = key;
     other.seq = 3;
     assert_int_equal(block_write_id(rig.fs, DIR, &other), 0);
@@ -318,12 +324,8 @@ static void a_damaged_id_is_believed_of_its_place_only(void **state)
 {
     for (int seq = 0; seq < 2; seq++) {
         struct rig rig;
-        rig_init(&rig, 17);
-        assert_int_equal(rig_start(&rig), 0);
-        struct block *block = create(&rig, NULL);
-        assert_int_equal(rig_append(block, 1, 10, 1), 0);
-        rig_settle(&rig);
-        rig_crash(&rig, false);
+        struct block *block;
+        leave_one_batch(&rig);
         assert_int_equal(io_fs_replace_file(rig.fs, DIR "/id", "garbage", 7), 0);
         rig_change_entry(&rig, move_entry, seq);
         struct fsck_totals totals;
