@@ -47,6 +47,10 @@ static inline bool bytes_equal(struct bytes a, struct bytes b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
+static inline bool bytes_are_zero(struct bytes bytes)
+{
+    return bytes.len == 0 || (bytes.ptr[0] == 0 && memcmp(bytes.ptr, bytes.ptr + 1, bytes.len - 1) == 0);
+}
 /* Byte order, shorter first among equal prefixes: <0, 0, >0. */
 int bytes_compare(struct bytes a, struct bytes b);
 

@@ -165,7 +165,12 @@ static int dump_segment(struct dump *dump, const char *name)
             dump->damaged = true;
         }
     }
-    if (error == CLYMQ_EBATCH) {
+    if (error == CLYMQ_EBATCH && segment_scan_rest_is_zero(&scan)) {
+        if (!dump->values->common.json)
+            printf("  zeros from byte %" PRIu64 " to %" PRIu64 ", written ahead of the log\n", scan.position,
+                   scan.size);
+        error = 0;
+    } else if (error == CLYMQ_EBATCH) {
         cli_complain("%s/%s: what lies at byte %" PRIu64 " of %" PRIu64
                      " is no whole batch: damaged, or an unfinished write",
                      dump->path, name, scan.position, scan.size);

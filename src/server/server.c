@@ -58,6 +58,7 @@ static void fill_store(const struct server_options *options, struct store_config
     store->fsync = (enum store_fsync)options->fsync;
     store->fsync_interval_ms = options->fsync_interval_ms;
     store->commit_linger_ms = options->commit_linger_ms;
+    store->zeros_ahead = options->zeros_ahead;
     store->segment_bytes = options->segment_bytes;
     store->segment_ms = options->segment_ms;
     store->index_interval_bytes = options->index_interval_bytes;

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "io/address.h"
+#include "store/store.h"
 
 #define AT(field) offsetof(struct server_options, field)
 #define MB        ((int64_t)1 << 20)
@@ -131,6 +132,11 @@ const struct option server_option_table[] = {
      .fallback = "0", .min = 0, .max = 10000, .section = "Storage",
      .help = "With fsync = commit: the time between two syncs while nobody waits for them, neither a push with "
              "ack -1 nor a pull. A power failure loses that much of what was pushed with ack 1 or 0."},
+    {.name = "zeros_ahead", .type = OPTION_SIZE, .offset = AT(zeros_ahead), .fallback = "256K", .min = 0,
+     .max = STORE_ZEROS_AHEAD_MAX, .section = "Storage",
+     .help = "Where little is written between syncs, zeros are written ahead, up to so many a partition, and "
+             "checkpoint_bytes in all: what overwrites them is synced in half the time. 0: none, as for file "
+             "systems that never overwrite (Btrfs, ZFS)."},
     {.name = "segment_bytes", .type = OPTION_SIZE, .offset = AT(segment_bytes), .fallback = "256M",
      .min = MB, .max = 2 * GB - 1, .section = "Storage",
      .help = "Size at which a log file is closed and the next one begun."},

@@ -16,7 +16,7 @@ struct server_options {
     bool log_json;
     int64_t shards, disk_workers;
     int fsync; /* enum store_fsync */
-    int64_t fsync_interval_ms, commit_linger_ms, segment_bytes, segment_ms, index_interval_bytes,
+    int64_t fsync_interval_ms, commit_linger_ms, zeros_ahead, segment_bytes, segment_ms, index_interval_bytes,
         checkpoint_bytes, max_open_files;
     int64_t max_message_bytes, max_connections, max_connections_per_address, max_pipelined_calls;
     int64_t max_inflight_bytes, max_connection_inflight_bytes, idle_ms, receive_ms, send_ms;

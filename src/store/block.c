@@ -10,12 +10,10 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "store/ahead.h"
 #include "store/checkpoint.h"
 #include "store/index.h"
 #include "store/store_impl.h"
-
-enum { RESERVE_MIN = 4096, RESERVE_MAX = 16 << 20 };
-enum { RESERVE_KEPT = 8 }; /* this part of a segment's size may stay reserved behind its end */
 
 void block_dir(const struct block_key *key, char dir[BLOCK_DIR_MAX])
 {
@@ -183,6 +181,8 @@ void block_close(struct block *block)
 {
     if (!block)
         return;
+    if (!block->error)
+        ahead_end_block(block);
     if (store_remember_closed(block->store, block)) {
         /* Without memory for it the state file, which says the same but for the last marks, has to do. */
         log_warn("out of memory: a closed block's marks are not kept");
@@ -253,11 +253,7 @@ int block_roll(struct block *block)
         return error;
     }
     old->closed = true;
-    /* Gives back what was reserved behind the end, unless it is little, as where a segment is full: on a disk
-     * that discards what is freed a cut waits for the disk behind all that is being written, and everybody of
-     * this shard with it. */
-    if (old->reserved > old->size && old->reserved - old->size > old->size / RESERVE_KEPT)
-        io_file_truncate(ref->file, old->size);
+    ahead_end(old, ref->file);
     /* Its size, if nothing else: recovery may have cut it in a run that was killed. */
     segment_note_change(block->store, old, ref);
     segment_ref_release(ref);
@@ -270,50 +266,13 @@ int block_roll(struct block *block)
     return 0;
 }
 
-/* Whether the active segment will be full, as far as the one before it tells. */
-static bool is_filling(const struct block *block)
-{
-    return block->segment_count > 1 &&
-           (int64_t)block->segments[block->segment_count - 2]->size >= block->segment_bytes / 2;
-}
-
-/* Reserves disk space ahead of the segment's end, so that a full disk shows before a byte is written. */
-static int reserve(struct block *block, struct segment *segment, struct io_file *file, uint32_t size)
-{
-    if (segment->size + (uint64_t)size <= segment->reserved)
-        return 0;
-    uint64_t ahead = is_filling(block) || segment->size > RESERVE_MAX ? RESERVE_MAX : segment->size;
-    uint64_t want = segment->size + (ahead > size ? ahead : size);
-    uint64_t most = (uint64_t)block->segment_bytes;
-    if (want > most)
-        want = segment->size + (uint64_t)size > most ? segment->size + (uint64_t)size : most;
-    want = (want + RESERVE_MIN - 1) / RESERVE_MIN * RESERVE_MIN;
-    if (want > UINT32_MAX)
-        want = UINT32_MAX;
-    int error = io_file_allocate(file, segment->reserved, want - segment->reserved);
-    if (error == CLYMQ_ENOSPC) { /* perhaps there is room for this one alone */
-        io_file_truncate(file, segment->size);
-        segment->reserved = segment->size;
-        want = segment->size + (uint64_t)size;
-        error = io_file_allocate(file, segment->reserved, want - segment->reserved);
-    }
-    if (error == CLYMQ_ENOSPC) { /* what there was may be taken now: smaller appends need it */
-        io_file_truncate(file, segment->size);
-        segment->reserved = segment->size;
-    }
-    if (error && error != CLYMQ_EUNSUPPORTED)
-        return error;
-    segment->reserved = (uint32_t)want;
-    return 0;
-}
-
 /* A write failed after any part of it may have been done: cuts it off again, durably, so that the batch can
  * be refused for certain. A cut that is not durable could be undone by a power loss, and the refused batch
  * would be back. */
 static int undo_write(struct block *block, struct segment *segment, struct io_file *file, int error)
 {
     int undone = io_file_truncate(file, segment->size);
-    segment->reserved = segment->size;
+    ahead_forget(segment);
     if (!undone)
         undone = io_file_sync(file);
     if (!undone)
@@ -367,7 +326,7 @@ int block_append(struct block *block, const struct batch_header *header, const s
     struct segment_ref *ref;
     error = segment_file(block, segment, SEGMENT_LOG, &ref);
     if (!error)
-        error = reserve(block, segment, ref->file, header->size);
+        error = ahead_reserve(block, segment, ref->file, header->size);
     if (error)
         return refuse(store, header->size, error);
     ssize_t written = io_file_pwritev(ref->file, parts, count, segment->size);

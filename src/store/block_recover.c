@@ -5,6 +5,7 @@
  * first thing lies that is not a batch continuing the log (checksum, length, offset not the next one, epoch
  * going back):
  *
+ *   zeros to the end of the last file   written ahead (store/ahead.h): kept, they are no part of the log
  *   at or behind the durable-end mark   a torn tail: cut, with all later segments
  *   below it                            damage: nothing is cut, the block is failed, what can be read stays
  * readable
@@ -24,6 +25,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "store/ahead.h"
 #include "store/checkpoint.h"
 #include "store/folder_impl.h"
 #include "store/index.h"
@@ -161,8 +163,43 @@ static int cut_excess(struct recovery *recovery, struct segment *segment, uint32
         return error;
     recovery->result.bytes_cut += segment->size - position;
     recovery->block->size -= segment->size - position;
-    segment->size = segment->reserved = position;
+    segment->size = position;
+    ahead_forget(segment);
     segment_note_change(recovery->block->store, segment, ref);
+    return 0;
+}
+
+/* Whether only zeros follow in the segment. */
+static int rest_is_zero(struct recovery *recovery, struct segment *segment, uint32_t position, bool *ret_zero)
+{
+    *ret_zero = false;
+    while (position < segment->size) {
+        struct bytes bytes;
+        int error = fill_buffer(recovery, segment, position, 1, &bytes);
+        if (error || bytes.len == 0 || !bytes_are_zero(bytes))
+            return error;
+        position += (uint32_t)bytes.len;
+    }
+    *ret_zero = true;
+    return 0;
+}
+
+/* What lies at the end of the log is no batch. Where it is zeros that were written ahead, they are kept for
+ * the next appends; anything else stops recovery. */
+static int meet_end(struct recovery *recovery, struct segment *segment, bool last, uint32_t position)
+{
+    bool zero = false;
+    if (last && log_point_compare(&recovery->at, &recovery->mark) >= 0) {
+        int error = rest_is_zero(recovery, segment, position, &zero);
+        if (error)
+            return error;
+    }
+    recovery->stopped = !zero;
+    if (!zero)
+        return 0;
+    recovery->block->size -= segment->size - position;
+    segment->zeroed = segment->size;
+    segment->size = position;
     return 0;
 }
 
@@ -180,10 +217,8 @@ static int walk_segment(struct recovery *recovery, struct segment *segment, cons
             return recovery->stopped ? 0 : cut_excess(recovery, segment, position);
         }
         int error = read_batch(recovery, segment, position, &header, &batch);
-        if (error == CLYMQ_EBATCH) {
-            recovery->stopped = true;
-            return 0;
-        }
+        if (error == CLYMQ_EBATCH)
+            return meet_end(recovery, segment, !next, position);
         if (error)
             return error;
         after = (struct log_point){.offset = batch_last_offset(&header) + 1,
@@ -213,6 +248,8 @@ static int renew_size(struct recovery *recovery, struct segment *segment)
         error = io_file_truncate(ref->file, (uint64_t)segment->size + 1);
     if (!error)
         error = io_file_truncate(ref->file, segment->size);
+    if (!error)
+        ahead_forget(segment);
     return error;
 }
 
@@ -286,7 +323,8 @@ static int cut(struct recovery *recovery)
         return error;
     recovery->result.bytes_cut += segment->size - recovery->at.position;
     block->size -= segment->size - recovery->at.position;
-    segment->size = segment->reserved = recovery->at.position;
+    segment->size = recovery->at.position;
+    ahead_forget(segment);
     return 0;
 }
 
@@ -298,9 +336,15 @@ static void open_damaged(struct recovery *recovery, int64_t offset)
     recovery->result.damaged_offset =
         known && recovery->entry->damaged_offset < offset ? recovery->entry->damaged_offset : offset;
     for (uint32_t i = 0; i < block->segment_count; i++) {
-        const struct segment *segment = block->segments[i];
+        struct segment *segment = block->segments[i];
         struct log_point end = {.base = segment->base, .position = segment->size};
-        recovery->result.damaged_short |= segment->size > 0 && log_point_compare(&end, &recovery->mark) > 0;
+        if (segment->size == 0 || log_point_compare(&end, &recovery->mark) <= 0)
+            continue;
+        bool zero = false;
+        recovery->buffer_len = 0;
+        if (i + 1 == block->segment_count && segment->base == recovery->mark.base)
+            (void)rest_is_zero(recovery, segment, recovery->mark.position, &zero);
+        recovery->result.damaged_short |= !zero;
     }
     block->damaged_offset = recovery->result.damaged_offset;
     block->error = CLYMQ_ECORRUPT;

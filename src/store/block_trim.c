@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "store/ahead.h"
 #include "store/checkpoint.h"
 #include "store/folder_impl.h"
 #include "store/index.h"
@@ -287,6 +288,7 @@ void block_seal(struct block *block, void (*done)(void *ctx, struct block *block
         commit_announce(store, block);
         return;
     }
+    ahead_end_block(block);
     block->want_checkpoint = true;
     if (list_empty(&block->dirty_link))
         list_push_back(&store->dirty, &block->dirty_link);

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "store/ahead.h"
 #include "store/checkpoint.h"
 #include "store/store_impl.h"
 
@@ -296,6 +297,7 @@ static int make_entry(struct store *store, struct block *block, struct commit_en
     list_init(&entry->link);
     list_init(&entry->jobs);
     entry->target = block->end;
+    ahead_before_sync(block);
     int error = make_jobs(store, entry, block);
     bool capture = block->want_checkpoint && !block->checkpointing;
     if (!error && capture)

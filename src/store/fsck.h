@@ -62,6 +62,9 @@ int segment_scan_begin(struct io_fs *fs, const char *path, struct segment_scan *
 /* The next batch, its checksum verified; a view until the next call. CLYMQ_ENOENT at the end; CLYMQ_EBATCH:
  * what lies at scan->position is no whole batch; CLYMQ_EIO …; CLYMQ_ENOMEM. */
 int segment_scan_next(struct segment_scan *scan, struct batch_header *ret_header, struct bytes *ret_batch);
+/* Whether only zeros follow from scan->position on: in the last segment of a block the server has written
+ * them ahead (store/ahead.h). What cannot be read counts as something else. */
+bool segment_scan_rest_is_zero(struct segment_scan *scan);
 void segment_scan_end(struct segment_scan *scan);
 
 #endif

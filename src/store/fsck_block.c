@@ -241,6 +241,13 @@ static bool ends_segment(struct walk *walk, const char *path, int64_t next_base,
     return true;
 }
 
+/* Whether zeros that were written ahead follow. Below the durable end they are lost pages. */
+static bool is_ahead(const struct walk *walk, int64_t base, bool last, struct segment_scan *scan)
+{
+    return last && !(walk->entry && is_below_mark(walk, base, scan->position)) &&
+           segment_scan_rest_is_zero(scan);
+}
+
 static void find_bad_batch(struct walk *walk, const char *path, int64_t base, const struct segment_scan *scan)
 {
     if (is_below_mark(walk, base, scan->position))
@@ -268,6 +275,8 @@ static int check_batches(struct walk *walk, const char *path, int64_t base, int6
             return 0;
         if (error == CLYMQ_ENOMEM)
             return error;
+        if (error == CLYMQ_EBATCH && is_ahead(walk, base, next_base < 0, scan))
+            return 0;
         if (error == CLYMQ_EBATCH) {
             find_bad_batch(walk, path, base, scan);
             return error;

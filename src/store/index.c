@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "store/ahead.h"
 #include "store/store_impl.h"
 #include "wire/byte_order.h"
 
@@ -222,7 +223,8 @@ static void cut_excess(struct block *block, struct segment *segment, uint32_t po
 {
     struct segment_ref *ref;
     block->size -= segment->size - position;
-    segment->size = segment->reserved = position;
+    segment->size = position;
+    ahead_forget(segment);
     if (segment_file(block, segment, SEGMENT_LOG, &ref) == 0)
         io_file_truncate(ref->file, position); /* or else it is found again in the next run */
 }

@@ -29,6 +29,7 @@ struct segment {
     int64_t base;
     uint32_t size;           /* bytes of whole batches */
     uint32_t reserved;       /* disk space is allocated up to here; >= size when known */
+    uint32_t zeroed;         /* if > size: the file is so long, and zeros behind size (store/ahead.h) */
     struct index_mark index; /* valid if index_known */
     struct index_pending *pending;
     bool index_known : 1; /* index marks are there: made in this run, or from the checkpoint or the summary */

@@ -20,13 +20,13 @@ int segment_scan_begin(struct io_fs *fs, const char *path, struct segment_scan *
     return 0;
 }
 
-/* Makes at least need bytes from the position available, or all that the file has. */
-static int scan_fill(struct segment_scan *scan, size_t need, struct bytes *ret_bytes)
+/* Makes at least need bytes from position on available, or all that the file has. */
+static int scan_fill(struct segment_scan *scan, uint64_t position, size_t need, struct bytes *ret_bytes)
 {
-    uint64_t left = scan->size - scan->position;
+    uint64_t left = scan->size - position;
     if (need > left)
         need = (size_t)left;
-    uint64_t skip = scan->position - scan->buffer_at;
+    uint64_t skip = position - scan->buffer_at;
     if (skip > scan->buffer_len || scan->buffer_len - skip < need) {
         size_t want = need > SCAN_READ ? need : SCAN_READ;
         if (want > left)
@@ -39,10 +39,10 @@ static int scan_fill(struct segment_scan *scan, size_t need, struct bytes *ret_b
             scan->buffer_cap = want;
         }
         scan->buffer_len = 0;
-        ssize_t got = io_file_pread(scan->file, scan->buffer, want, scan->position);
+        ssize_t got = io_file_pread(scan->file, scan->buffer, want, position);
         if (got < 0)
             return (int)got;
-        scan->buffer_at = scan->position;
+        scan->buffer_at = position;
         scan->buffer_len = (size_t)got;
         skip = 0;
     }
@@ -58,12 +58,12 @@ int segment_scan_next(struct segment_scan *scan, struct batch_header *ret_header
     uint32_t max_size = left > INT32_MAX ? INT32_MAX : (uint32_t)left;
     struct bytes bytes;
     struct batch_header header;
-    int error = scan_fill(scan, BATCH_HEADER_SIZE, &bytes);
+    int error = scan_fill(scan, scan->position, BATCH_HEADER_SIZE, &bytes);
     if (error)
         return error;
     error = batch_read_header(bytes, max_size, &header);
     if (error == CLYMQ_EAGAIN && bytes.len >= BATCH_HEADER_SIZE) {
-        error = scan_fill(scan, header.size, &bytes);
+        error = scan_fill(scan, scan->position, header.size, &bytes);
         if (error)
             return error;
     }
@@ -73,6 +73,16 @@ int segment_scan_next(struct segment_scan *scan, struct batch_header *ret_header
     *ret_header = header;
     *ret_batch = bytes_of(bytes.ptr, header.size);
     return 0;
+}
+
+bool segment_scan_rest_is_zero(struct segment_scan *scan)
+{
+    struct bytes bytes;
+    for (uint64_t position = scan->position; position < scan->size; position += bytes.len) {
+        if (scan_fill(scan, position, 1, &bytes) || bytes.len == 0 || !bytes_are_zero(bytes))
+            return false;
+    }
+    return true;
 }
 
 void segment_scan_end(struct segment_scan *scan)

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "store/ahead.h"
 #include "store/checkpoint.h"
 #include "store/folder_impl.h"
 #include "store/store_impl.h"
@@ -30,6 +31,8 @@ void store_config_defaults(struct store_config *config)
         .checkpoint_bytes = 32 << 20,
         .max_open_files = 1024,
         .max_batch_bytes = 16 << 20,
+        .zeros_ahead = STORE_ZEROS_AHEAD_MAX / 4,
+        .small_syncs = 8,
         .sync_all_from = 8,
     };
 }
@@ -74,6 +77,7 @@ int store_open(const struct store_config *config, struct store_folder *folder, s
     store->config.index_interval_bytes = clamp(config->index_interval_bytes, INDEX_INTERVAL_MIN, INT32_MAX);
     store->config.max_open_files = clamp(config->max_open_files, OPEN_FILES_MIN, INT32_MAX);
     store->config.max_batch_bytes = clamp(config->max_batch_bytes, BATCH_HEADER_SIZE, INT32_MAX);
+    store->config.zeros_ahead = clamp(config->zeros_ahead, 0, STORE_ZEROS_AHEAD_MAX);
     store->folder = folder;
     store->fs = store_folder_fs(folder);
     store->shard = shard;
@@ -219,6 +223,8 @@ void store_stop(struct store *store, void (*done)(void *ctx, int error), void *c
     store->stop_deadline_ns = io_loop_now_ns(store->loop) + IO_MS(STOP_PATIENCE_MS);
     LIST_FOR_EACH(item, &store->blocks) {
         struct block *block = CONTAINER_OF(item, struct block, link);
+        if (!block->error)
+            ahead_end_block(block);
         if (block->error || (block->backlog == 0 && list_empty(&block->dirty_link)))
             continue;
         block->want_checkpoint = true;

@@ -25,6 +25,8 @@ struct store_faults {
     bool retry_failed_sync; /* a failed sync is tried again and its success believed */
 };
 
+enum { STORE_ZEROS_AHEAD_MAX = 1 << 20 };
+
 struct store_config {
     enum store_fsync fsync;
     int64_t fsync_interval_ms; /* with STORE_FSYNC_INTERVAL */
@@ -37,7 +39,10 @@ struct store_config {
     int64_t checkpoint_bytes; /* per shard: what recovery may have to read after a crash; default 32 MiB */
     int64_t max_open_files;   /* per shard; default 1024, >= 16 */
     int64_t max_batch_bytes;  /* no batch appended is longer; default 16 MiB */
-    unsigned sync_all_from;   /* as many blocks made together share one sync of the file system; default 8 */
+    int64_t zeros_ahead;    /* most zeros written ahead of small syncs (store/ahead.h); default 256 KiB, 0 …
+                               STORE_ZEROS_AHEAD_MAX */
+    unsigned small_syncs;   /* of a block in a row, before any are; default 8 */
+    unsigned sync_all_from; /* as many blocks made together share one sync of the file system; default 8 */
     const struct store_faults *faults; /* control runs only; NULL otherwise */
 };
 void store_config_defaults(struct store_config *config);

@@ -38,6 +38,7 @@ struct block {
     struct log_point limit; /* place of the last limit_offset looked up; base -1 = none */
     struct block_hint hints[BLOCK_HINTS];
     uint8_t next_hint;
+    unsigned small_syncs; /* in a row, up to those that zeros are written after */
     bool sealed : 1, sealed_durable : 1;
     bool empty_snapshot : 1;
     bool dir_unsynced : 1; /* a file was made or removed in the folder since its last sync began */

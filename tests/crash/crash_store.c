@@ -863,6 +863,7 @@ static void configure(struct run *run)
     config->max_batch_bytes = 64 << 10;
     config->fsync_interval_ms = 5;
     config->sync_all_from = rng_chance(&run->rng, 1, 2) ? 1 : 8;
+    config->small_syncs = rng_chance(&run->rng, 1, 2) ? 0 : 8;
     uint64_t policy = rng_below(&run->rng, 10);
     config->fsync = policy < 8 || run->control != CONTROL_NONE ? STORE_FSYNC_COMMIT
                     : policy == 8                              ? STORE_FSYNC_INTERVAL

@@ -1,0 +1,355 @@
+/* What lies behind a segment's end. Disk space that is reserved: how often it is asked for, and when it is
+ * given back; both may wait for a busy disk, and everybody of the shard with them. Zeros written ahead of
+ * small syncs: when, and that nobody takes them for a part of the log. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "store/fsck.h"
+#include "store_rig.h"
+
+#define FIRST_LOG "data/aabb0000000000000000000000000000/0/0/00000000000000000000.log"
+
+enum { SEGMENT = 1 << 20, BATCH = 60000, SMALL = 3000 };
+
+static struct io_fs_ops ops;
+static const struct io_fs_ops *real_ops;
+static int allocations, cuts, zero_writes;
+static bool full; /* for zeros */
+
+static int count_open(struct io_fs *fs, const char *path, unsigned flags, struct io_file **ret_file)
+{
+    int error = real_ops->open(fs, path, flags, ret_file);
+    if (!error && strstr(path, ".log"))
+        (*ret_file)->ops = &ops;
+    return error;
+}
+
+static int count_allocate(struct io_file *file, uint64_t offset, uint64_t len)
+{
+    allocations++;
+    return real_ops->allocate(file, offset, len);
+}
+
+static int count_truncate(struct io_file *file, uint64_t size)
+{
+    cuts++;
+    return real_ops->truncate(file, size);
+}
+
+static ssize_t count_pwritev(struct io_file *file, const struct iovec *parts, int count, uint64_t offset)
+{
+    if (bytes_are_zero(bytes_of(parts[0].iov_base, parts[0].iov_len))) {
+        zero_writes++;
+        if (full)
+            count = 1; /* some of it is done */
+    }
+    ssize_t written = real_ops->pwritev(file, parts, count, offset);
+    return full && bytes_are_zero(bytes_of(parts[0].iov_base, parts[0].iov_len)) ? CLYMQ_ENOSPC : written;
+}
+
+static struct block *begin(struct rig *rig)
+{
+    struct block *block;
+    struct block_key key = rig_key(0);
+    rig_init(rig, 5);
+    rig->config.segment_bytes = SEGMENT;
+    real_ops = rig->fs->ops;
+    ops = *real_ops;
+    ops.open = count_open;
+    ops.allocate = count_allocate;
+    ops.truncate = count_truncate;
+    ops.pwritev = count_pwritev;
+    rig->fs->ops = &ops;
+    assert_int_equal(rig_start(rig), 0);
+    assert_int_equal(block_create(rig->store, &key, 0, NULL, &block), 0);
+    allocations = cuts = zero_writes = 0;
+    full = false;
+    return block;
+}
+
+static void end(struct rig *rig)
+{
+    rig->fs->ops = real_ops;
+    rig_free(rig);
+}
+
+static void append_segments(struct block *block, int count)
+{
+    for (int i = 0; i < count * (SEGMENT / BATCH); i++)
+        assert_int_equal(rig_append(block, 1, BATCH, (uint64_t)i), 0);
+}
+
+static void full_segments_ask_once_and_are_not_cut(void **state)
+{
+    struct rig rig;
+    struct block *block = begin(&rig);
+    append_segments(block, 1);
+    int first = allocations;
+    assert_in_range(first, 3, 8); /* doubling: it may stay a small one */
+    append_segments(block, 8);
+    rig_settle(&rig);
+    assert_in_range(allocations - first, 8, 9);
+    assert_int_equal(cuts, 0);
+    end(&rig);
+}
+
+static void a_segment_that_ends_early_gives_back(void **state)
+{
+    struct rig rig;
+    struct block *block = begin(&rig);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(rig_append(block, 1, BATCH, (uint64_t)i), 0);
+    rig_settle(&rig);
+    assert_int_equal(cuts, 0);
+    int64_t later = io_loop_wall_ms(rig.loop) + rig.config.segment_ms + 1000;
+    block_retention_start(block, -1, -1, later); /* closes it for its age */
+    assert_int_equal(cuts, 1);
+    end(&rig);
+}
+
+/* ---- zeros ---- */
+
+static uint64_t file_size(struct rig *rig)
+{
+    struct io_file *file;
+    uint64_t size;
+    assert_int_equal(io_fs_open(rig->fs, FIRST_LOG, IO_OPEN_READ, &file), 0);
+    assert_int_equal(io_file_size(file, &size), 0);
+    io_file_close(file);
+    return size;
+}
+
+static void overwrite(struct rig *rig, uint64_t position, const void *data, size_t len)
+{
+    struct io_file *file;
+    assert_int_equal(io_fs_open(rig->fs, FIRST_LOG, IO_OPEN_WRITE, &file), 0);
+    assert_int_equal(io_file_pwrite(file, data, len, position), (int)len);
+    assert_int_equal(io_file_sync(file), 0);
+    io_file_close(file);
+}
+
+/* Each append is synced before the next one. */
+static void append_synced(struct rig *rig, struct block *block, int count, size_t len)
+{
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(rig_append(block, 1, len, (uint64_t)i), 0);
+        rig_settle(rig);
+        assert_int_equal(block_durable_end(block), block_end(block));
+    }
+}
+
+static struct block *open_again(struct rig *rig, struct block_recovery *ret_recovery)
+{
+    struct block *block;
+    struct block_key key = rig_key(0);
+    assert_int_equal(rig_start(rig), 0);
+    assert_int_equal(block_open(rig->store, &key, NULL, &block, ret_recovery), 0);
+    return block;
+}
+
+static void on_finding(void *ctx, const struct fsck_finding *finding)
+{
+    *(int *)ctx += strncmp(finding->path, "data/", 5) == 0; /* a power loss may tear the state file */
+}
+
+static int count_findings(struct rig *rig)
+{
+    int found = 0;
+    struct fsck_totals totals = {0};
+    struct fsck_options options = {.on_finding = on_finding, .ctx = &found};
+    assert_int_equal(fsck_run(rig->fs, &options, &totals), 0);
+    return found;
+}
+
+static void assert_readable(struct block *block)
+{
+    struct strbuf text = {0};
+    assert_int_equal(rig_read_all(block, 0, block_end(block), 1 << 20, &text), 0);
+    assert_int_equal(text.len, block_size(block));
+    strbuf_free(&text);
+}
+
+static void small_syncs_have_zeros_ahead(void **state)
+{
+    struct rig rig;
+    struct block *block = begin(&rig);
+    append_synced(&rig, block, 5, SMALL);
+    assert_int_equal(zero_writes, 0);
+    assert_int_equal(file_size(&rig), block_size(block));
+    append_synced(&rig, block, 5, SMALL);
+    assert_in_range(zero_writes, 1, 2);
+    int longer = 0;
+    for (int i = 0; i < 200; i++) {
+        append_synced(&rig, block, 1, SMALL);
+        assert_true(file_size(&rig) <=
+                    block_size(block) * 2 + 4096); /* not much for what has hardly anything */
+        longer += file_size(&rig) > block_size(block);
+    }
+    assert_int_equal(longer, 200);
+    assert_in_range(zero_writes, 3, 20); /* many syncs go by between them */
+    assert_readable(block);
+    end(&rig);
+}
+
+static void large_syncs_have_none(void **state)
+{
+    struct rig rig;
+    struct block *block = begin(&rig);
+    append_synced(&rig, block, 16, BATCH);
+    assert_int_equal(zero_writes, 0);
+    assert_int_equal(file_size(&rig), block_size(block));
+    append_synced(&rig, block, 9, SMALL); /* and a large one begins the count anew */
+    append_synced(&rig, block, 1, BATCH);
+    int before = zero_writes;
+    append_synced(&rig, block, 8, SMALL);
+    assert_int_equal(zero_writes, before);
+    end(&rig);
+}
+
+static void what_was_killed_goes_on_in_its_zeros(void **state)
+{
+    for (int power_loss = 0; power_loss < 2; power_loss++) {
+        struct rig rig;
+        struct block *block = begin(&rig);
+        append_synced(&rig, block, 20, SMALL);
+        uint64_t size = block_size(block), length = file_size(&rig);
+        assert_true(length > size);
+        rig_crash(&rig, power_loss != 0);
+        assert_int_equal(count_findings(&rig), 0);
+        struct block_recovery recovery;
+        block = open_again(&rig, &recovery);
+        assert_int_equal(recovery.bytes_cut, 0);
+        assert_int_equal(block_end(block), 20);
+        assert_int_equal(block_size(block), size);
+        if (!power_loss) { /* after one the mark may be older, and what follows it is written anew */
+            assert_int_equal(file_size(&rig), length);
+            zero_writes = 0;
+            append_synced(&rig, block, 1, SMALL);
+            assert_int_equal(file_size(&rig), length);
+            assert_int_equal(zero_writes, 0);
+        }
+        zero_writes = 0;
+        append_synced(&rig, block, 100, SMALL);
+        assert_in_range(zero_writes, 1, 20);
+        assert_readable(block);
+        end(&rig);
+    }
+}
+
+static void an_unfinished_write_among_zeros_is_cut(void **state)
+{
+    struct rig rig;
+    struct block *block = begin(&rig);
+    append_synced(&rig, block, 20, SMALL);
+    uint64_t size = block_size(block), length = file_size(&rig);
+    struct buf *batch = rig_batch(block_end(block), 0, 1, 300, 9, 5000);
+    rig_crash(&rig, false);
+    overwrite(&rig, size + 100, batch->data, batch->len); /* whole, but behind one that was lost */
+    buf_unref(batch);
+    assert_int_equal(count_findings(&rig), 1);
+    struct block_recovery recovery;
+    block = open_again(&rig, &recovery);
+    assert_int_equal(recovery.bytes_cut, length - size);
+    assert_false(recovery.damaged);
+    assert_int_equal(file_size(&rig), size);
+    append_synced(&rig, block, 3, SMALL);
+    assert_readable(block);
+    end(&rig);
+}
+
+static void zeros_below_the_durable_end_are_damage(void **state)
+{
+    struct rig rig;
+    struct block *block = begin(&rig);
+    append_synced(&rig, block, 20, SMALL);
+    uint64_t size = block_size(block);
+    assert_true(file_size(&rig) > size);
+    rig_crash(&rig, false);
+    uint8_t zeros[SMALL] = {0};
+    overwrite(&rig, size - SMALL - 61, zeros, sizeof(zeros)); /* the last batch is more than that */
+    assert_true(count_findings(&rig) > 0);
+    struct block_recovery recovery;
+    open_again(&rig, &recovery);
+    assert_true(recovery.damaged);
+    assert_int_equal(recovery.damaged_offset, 19);
+    assert_false(recovery.damaged_short); /* zeros ahead are nothing that anybody can have seen */
+    end(&rig);
+}
+
+static void zeros_go_when_the_segment_takes_no_more(void **state)
+{
+    for (int round = 0; round < 6; round++) {
+        int which = round % 3;
+        struct rig rig;
+        struct block *block = begin(&rig);
+        append_synced(&rig, block, 20, SMALL);
+        uint64_t size = block_size(block);
+        if (round >= 3) { /* those that an earlier run left go, too */
+            rig_crash(&rig, false);
+            block = open_again(&rig, NULL);
+        }
+        assert_true(file_size(&rig) > size);
+        if (which == 0)
+            block_retention_start(block, -1, -1, io_loop_wall_ms(rig.loop) + rig.config.segment_ms + 1000);
+        else if (which == 1)
+            block_seal(block, NULL, NULL);
+        else
+            block_close(block);
+        rig_settle(&rig);
+        assert_int_equal(file_size(&rig), size);
+        rig_crash(&rig, true);
+        assert_int_equal(count_findings(&rig), 0);
+        block = open_again(&rig, NULL);
+        assert_int_equal(block_size(block), size);
+        assert_readable(block);
+        end(&rig);
+    }
+}
+
+static void a_full_segment_is_not_made_longer(void **state)
+{
+    struct rig rig;
+    struct block *block = begin(&rig);
+    for (int i = 0; i < SEGMENT / SMALL + 5; i++) {
+        append_synced(&rig, block, 1, SMALL);
+        assert_true(file_size(&rig) <= SEGMENT);
+    }
+    assert_true(file_size(&rig) < block_size(block)); /* a second one was begun */
+    assert_readable(block);
+    end(&rig);
+}
+
+static void a_full_disk_is_left_without_zeros(void **state)
+{
+    struct rig rig;
+    struct block *block = begin(&rig);
+    full = true;
+    append_synced(&rig, block, 40, SMALL);
+    assert_in_range(zero_writes, 2, 5); /* it is tried again, but not each time */
+    assert_int_equal(file_size(&rig), block_size(block));
+    full = false;
+    append_synced(&rig, block, 10, SMALL);
+    assert_true(file_size(&rig) > block_size(block));
+    assert_readable(block);
+    end(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(full_segments_ask_once_and_are_not_cut),
+        cmocka_unit_test(a_segment_that_ends_early_gives_back),
+        cmocka_unit_test(small_syncs_have_zeros_ahead),
+        cmocka_unit_test(large_syncs_have_none),
+        cmocka_unit_test(what_was_killed_goes_on_in_its_zeros),
+        cmocka_unit_test(an_unfinished_write_among_zeros_is_cut),
+        cmocka_unit_test(zeros_below_the_durable_end_are_damage),
+        cmocka_unit_test(zeros_go_when_the_segment_takes_no_more),
+        cmocka_unit_test(a_full_segment_is_not_made_longer),
+        cmocka_unit_test(a_full_disk_is_left_without_zeros),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
