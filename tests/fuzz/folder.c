@@ -46,6 +46,8 @@ static void repair_log(bool keep_offsets, int64_t base, uint8_t *data, size_t le
     int64_t expected = base;
     for (size_t at = 0; len - at >= BATCH_HEADER_SIZE;) {
         uint8_t *batch = data + at;
+        if (bytes_are_zero(bytes_of(batch, len - at)))
+            return; /* written ahead */
         uint32_t length = load_be32(batch + 8), most = (uint32_t)(len - at) - BATCH_LENGTH_END;
         if (length > most || length < BATCH_HEADER_SIZE - BATCH_LENGTH_END)
             length = most;

@@ -233,6 +233,17 @@ folders = {
         0, point(end_of + 3, end_of, len(second)), point(0, 0, 0), empty=1)),
     "excess": file(LOG, 0, one + one) + file(LOG, 2, second) + file(STATE, 1, state_header() + block_record(
         0, point(2, 2, 0), point(0, 0, 0), empty=1)),
+    "zeros_ahead": file(LOG, 0, log + bytes(300)) + file(STATE, 1, state_header() + block_record(
+        0, point(end_of, 0, len(log)), point(0, 0, 0), empty=1)),
+    "zeros_behind_mark": file(LOG, 0, one + one + bytes(300)) + file(STATE, 1, state_header() + block_record(
+        0, point(2, 0, len(one)), point(0, 0, 0), empty=1)),
+    "zeros_below_mark": file(LOG, 0, one + bytes(300)) + file(STATE, 1, state_header() + block_record(
+        0, point(4, 0, 2 * len(one)), point(0, 0, 0), empty=1)),
+    "zeros_before_segment": file(LOG, 0, one + bytes(300)) + file(LOG, 2, second) + file(STATE, 1, state_header() + block_record(
+        0, point(2, 2, 0), point(0, 0, 0), empty=1)),
+    "zeros_sealed": file(LOG, 0, log + bytes(300)) + file(STATE, 1, state_header() + block_record(
+        0, point(end_of, 0, len(log)), point(end_of, 0, len(log)), sealed=1, empty=1)),
+    "zeros_unknown": file(LOG, 0, log + bytes(300)),
     "gone": file(STATE, 1, state_header() + block_record(0, point(end_of, 0, len(log)), point(0, 0, 0), empty=1)),
 }
 for number, (name, content) in enumerate(sorted(folders.items())):
