@@ -9,9 +9,9 @@
 #include "base/log.h"
 
 enum {
-    ROUND_BYTES = 256 * 1024, /* read per connection and round, so that others get their turn */
-    ROUND_LEAST = 8 * 1024,   /* likewise, where many have much to say */
-    CALL_COST = 1024,         /* a call takes as long as reading so many bytes, at least */
+    ROUND_BYTES = 64 * 1024, /* read per connection and round, so that others get their turn */
+    ROUND_LEAST = 2 * 1024,  /* likewise, where many have much to say */
+    CALL_COST = 256,         /* a call takes as long as reading so many bytes, at least */
     READ_LEAST = 256,
     SIZE_GUESSED = 128,       /* of the first message */
     PRESSED_BYTES = 4 * 1024, /* read at once where memory is short: it may have to be kept */

@@ -33,7 +33,7 @@ static void on_tick(struct io_timer *timer)
         io_timer_stop(part->shard->loop, &part->tick);
 }
 
-enum { ROUND_BYTES = 256 * 1024 };
+enum { ROUND_BYTES = 64 * 1024 };
 
 size_t net_part_allowance(struct net_part *part, const size_t *moved, size_t most, size_t least)
 {

@@ -16,7 +16,7 @@
 enum {
     GATHER_MAX_BYTES = 256 << 10, /* single messages written as one batch */
     GATHER_MAX_COUNT = 4096,
-    PUMP_BYTES = 256 << 10, /* written in one round, so that other partitions of the shard get their turn */
+    PUMP_BYTES = 64 << 10, /* written in one round, so that other partitions of the shard get their turn */
     RETRY_MS = 250,
     WAITING_BYTES = 512, /* what a waiting push holds besides its content, at least */
 };
