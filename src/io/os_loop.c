@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "io/thread.h"
 
 enum { EVENTS_PER_ROUND = 128 };
 
@@ -83,6 +84,7 @@ void os_loop_event_told(struct os_loop *loop)
 static void on_prepare(uv_prepare_t *prepare)
 {
     end_round(CONTAINER_OF(prepare, struct os_loop, prepare));
+    io_thread_end_turn();
 }
 
 void os_loop_signal(struct os_loop *loop)

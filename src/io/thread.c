@@ -1,10 +1,27 @@
 /* Starting threads: see thread.h. */
 #include "io/thread.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/error.h"
+
+enum { SHORT_SLICE_NS = 100000 }; /* the least that Linux grants */
+
+/* The argument of sched_setattr(2) in its first version, which not every C library declares. */
+struct scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
+static _Thread_local bool short_turns;
 
 int io_thread_start(const char *name, void *(*run)(void *ctx), void *ctx, pthread_t *ret_thread)
 {
@@ -21,4 +38,22 @@ int io_thread_start(const char *name, void *(*run)(void *ctx), void *ctx, pthrea
         return CLYMQ_ELIMIT;
     pthread_setname_np(*ret_thread, name);
     return 0;
+}
+
+bool io_thread_short_turns(void)
+{
+    struct scheduling now = {0}, wish;
+    if (syscall(SYS_sched_getattr, 0, &wish, sizeof(wish), 0) || wish.policy != SCHED_OTHER)
+        return false;
+    wish.runtime_ns = SHORT_SLICE_NS;
+    if (syscall(SYS_sched_setattr, 0, &wish, 0) || syscall(SYS_sched_getattr, 0, &now, sizeof(now), 0))
+        return false;
+    short_turns = now.runtime_ns == SHORT_SLICE_NS; /* systems that know no such wish pass over it */
+    return short_turns;
+}
+
+void io_thread_end_turn(void)
+{
+    if (short_turns)
+        sched_yield();
 }

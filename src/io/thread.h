@@ -3,9 +3,20 @@
 #define CLYMQ_IO_THREAD_H
 
 #include <pthread.h>
+#include <stdbool.h>
 
 /* Starts a thread that runs run(ctx). Signals are for the program's own threads, so all are blocked on it but
- * those of faults, which debuggers and sanitizers want to see. name: at most 15 bytes. 0 or CLYMQ_ELIMIT. */
+ * those of faults, which debuggers and sanitizers want to see. name: at most 15 bytes, for tools; the thread
+ * may run before it has it. 0 or CLYMQ_ELIMIT. */
 int io_thread_start(const char *name, void *(*run)(void *ctx), void *ctx, pthread_t *ret_thread);
+
+/* For a thread that works in short rounds and that others wait for: asks the scheduler to give the calling
+ * thread slices of 0.1 ms, so that it neither waits for nor takes ticks of several. Needs no privilege and
+ * leaves niceness and policies other than the usual one as they are. Whether it was granted: Linux does from
+ * 6.12 on. */
+bool io_thread_short_turns(void);
+/* At the end of a round: those that wait for this processor go first. It costs the thread the rest of its
+ * slice, so nothing is done on a thread that was not granted short ones. */
+void io_thread_end_turn(void);
 
 #endif

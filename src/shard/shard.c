@@ -196,6 +196,7 @@ static struct shards *shards_alloc(unsigned count, bool own_loops)
 static void *run_shard(void *ctx)
 {
     struct shard_home *home = ctx;
+    (void)io_thread_short_turns();
     io_loop_run(home->shard.loop);
     return NULL;
 }
