@@ -59,6 +59,13 @@ static void partition_on_snapshot_save(void *ctx, struct strbuf *state)
         state->failed = true;
 }
 
+static void partition_on_room(void *ctx, struct block *block)
+{
+    struct partition *partition = ctx;
+    if (block == partition_last(partition)->block)
+        partition_wake(partition);
+}
+
 static int partition_on_snapshot_load(void *ctx, struct bytes state)
 {
     struct partition *partition = ctx;
@@ -72,6 +79,7 @@ static struct block_events partition_events(struct partition *partition)
 {
     return (struct block_events){
         .on_durable = partition_on_durable,
+        .on_room = partition_on_room,
         .on_recover = partition_on_recover,
         .on_snapshot_save = partition_on_snapshot_save,
         .on_snapshot_load = partition_on_snapshot_load,

@@ -165,7 +165,13 @@ static int append(struct partition *partition, struct batch_header *header, uint
     return block_append(last->block, header, &part, 1);
 }
 
-/* Writes the batch push at the queue's head. CLYMQ_ENOSPC: it stays there. */
+/* What could not be appended and can be later: the disk is full, or room is being made. */
+static bool stays_queued(int error)
+{
+    return error == CLYMQ_ENOSPC || error == CLYMQ_EAGAIN;
+}
+
+/* Writes the batch push at the queue's head. CLYMQ_ENOSPC, CLYMQ_EAGAIN: it stays there. */
 static int write_batch(struct partition *partition, struct partition_push *push)
 {
     struct batch_header header;
@@ -191,7 +197,7 @@ static int write_batch(struct partition *partition, struct partition_push *push)
         error = producers_reserve(producers, &header);
     if (!error) {
         error = append(partition, &header, (uint8_t *)push->batch.ptr);
-        if (error == CLYMQ_ENOSPC)
+        if (stays_queued(error))
             return error;
     }
     queue_take(partition, push);
@@ -288,7 +294,7 @@ static void gather_undo(struct gather *gather, int error)
         list_remove(&push->link);
         if (push->base_offset < gather->base_offset)
             push_stored(partition, push, push->base_offset, push->base_offset + 1, true);
-        else if (error == CLYMQ_ENOSPC)
+        else if (stays_queued(error))
             queue_return(partition, push);
         else
             push_finish(push, error);
@@ -299,7 +305,7 @@ static void gather_undo(struct gather *gather, int error)
             producers_forget_session(partition->producers, push->producer, push->session,
                                      push->command_index);
         list_remove(&push->link);
-        if (error == CLYMQ_ENOSPC)
+        if (stays_queued(error))
             queue_return(partition, push);
         else
             push_finish(push, error);
@@ -331,7 +337,8 @@ static int gather_write(struct gather *gather)
     return error;
 }
 
-/* Writes the run of single pushes at the queue's head as one batch. CLYMQ_ENOSPC: they stay there. */
+/* Writes the run of single pushes at the queue's head as one batch. CLYMQ_ENOSPC, CLYMQ_EAGAIN: they stay
+ * there. */
 static int write_singles(struct partition *partition)
 {
     struct gather gather = {
@@ -366,7 +373,7 @@ static int write_singles(struct partition *partition)
         gather_undo(&gather, error == CLYMQ_ELOG_FAILED ? CLYMQ_EUNCERTAIN : error);
     else
         gather_finish(&gather);
-    return error == CLYMQ_ENOSPC ? error : 0;
+    return stays_queued(error) ? error : 0;
 }
 
 /* ---- the queue ---- */
@@ -463,8 +470,12 @@ void partition_pump_pushes(struct partition *partition)
         }
         if (list_empty(&partition->queue))
             break;
+        if (block_makes_room(partition_last(partition)->block))
+            return; /* soon over, and told */
         struct partition_push *push = push_at(partition->queue.next);
         int error = push->batch.ptr ? write_batch(partition, push) : write_singles(partition);
+        if (error == CLYMQ_EAGAIN)
+            return;
         if (error) {
             tell_blocked(partition, error);
             queue_block(partition);

@@ -441,6 +441,7 @@ static void configure(struct machine *machine)
     config->store.segment_bytes = 8192 << rng_below(rng, 6);
     config->store.index_interval_bytes = 128 << rng_below(rng, 6);
     config->store.checkpoint_bytes = 16384 << rng_below(rng, 7);
+    config->store.room_by_worker = rng_chance(rng, 1, 2) ? 1 : 16384 << rng_below(rng, 4);
     config->store.max_open_files = 16 << rng_below(rng, 3);
     config->store.segment_ms = rng_chance(rng, 1, 3) ? 600000 : config->store.segment_ms;
     config->push_wait_ms = rng_between(rng, 300, 6000);

@@ -1,6 +1,7 @@
 #include "store/ahead.h"
 
 #include "base/error.h"
+#include "base/mem.h"
 #include "io/file.h"
 #include "store/store_impl.h"
 
@@ -54,10 +55,97 @@ static bool is_filling(const struct block *block)
            (int64_t)block->segments[block->segment_count - 2]->size >= block->segment_bytes / 2;
 }
 
-int ahead_reserve(struct block *block, struct segment *segment, struct io_file *file, uint32_t size)
+/* Room that a disk worker makes. */
+struct ahead_room {
+    struct list link; /* store->rooms */
+    struct store *store;
+    struct block *block; /* NULL: closed meanwhile */
+    struct segment_ref *ref;
+    int64_t base; /* of the segment */
+    uint64_t from, to;
+    int error;
+    struct io_work work;
+};
+
+static void free_room(struct ahead_room *room)
+{
+    list_remove(&room->link);
+    segment_ref_release(room->ref);
+    mem_free(room);
+}
+
+/* On a disk worker. */
+static void make_room(struct io_work *work)
+{
+    struct ahead_room *room = work->ctx;
+    room->error = io_file_allocate(room->ref->file, room->from, room->to - room->from);
+}
+
+static void room_made(struct io_work *work)
+{
+    struct ahead_room *room = work->ctx;
+    struct store *store = room->store;
+    struct block *block = room->block;
+    if (block) {
+        struct segment *segment = block_active(block); /* another one, if that was full of age */
+        block->room = NULL;
+        block->room_failed = room->error && room->error != CLYMQ_EUNSUPPORTED;
+        if (!block->room_failed && segment->base == room->base && segment->reserved < room->to)
+            segment->reserved = (uint32_t)room->to;
+    }
+    free_room(room);
+    if (block)
+        block->events.on_room(block->events.ctx, block);
+    store_stop_step(store);
+}
+
+/* Whether a disk worker reserves it. */
+static bool leave_to_worker(struct block *block, const struct segment *segment, struct segment_ref *ref,
+                            uint64_t to)
+{
+    struct store *store = block->store;
+    if (!block->events.on_room || block->room_failed ||
+        (int64_t)(to - segment->reserved) < store->config.room_by_worker)
+        return false;
+    struct ahead_room *room = mem_zalloc(sizeof(*room));
+    if (!room)
+        return false;
+    room->store = store;
+    room->block = block;
+    room->ref = segment_ref_take(ref);
+    room->base = segment->base;
+    room->from = segment->reserved;
+    room->to = to;
+    room->work = (struct io_work){.run = make_room, .done = room_made, .ctx = room};
+    list_push_back(&store->rooms, &room->link);
+    block->room = room;
+    io_loop_work(store->loop, &room->work);
+    return true;
+}
+
+bool block_makes_room(const struct block *block)
+{
+    return block->room != NULL;
+}
+
+void ahead_detach(struct block *block)
+{
+    if (block->room)
+        block->room->block = NULL;
+    block->room = NULL;
+}
+
+void ahead_abandon(struct store *store)
+{
+    while (!list_empty(&store->rooms))
+        free_room(CONTAINER_OF(store->rooms.next, struct ahead_room, link));
+}
+
+int ahead_reserve(struct block *block, struct segment *segment, struct segment_ref *ref, uint32_t size)
 {
     if (segment->size + (uint64_t)size <= segment->reserved)
         return 0;
+    struct io_file *file = ref->file;
     uint64_t ahead = is_filling(block) || segment->size > RESERVE_MAX ? RESERVE_MAX : segment->size;
     uint64_t want = segment->size + (ahead > size ? ahead : size);
     uint64_t most = (uint64_t)block->segment_bytes;
@@ -66,6 +154,9 @@ int ahead_reserve(struct block *block, struct segment *segment, struct io_file *
     want = (want + PAGE - 1) / PAGE * PAGE;
     if (want > UINT32_MAX)
         want = UINT32_MAX;
+    if (leave_to_worker(block, segment, ref, want))
+        return CLYMQ_EAGAIN;
+    block->room_failed = false;
     int error = io_file_allocate(file, segment->reserved, want - segment->reserved);
     if (error == CLYMQ_ENOSPC && cut(segment, file) == 0) { /* perhaps there is room for this one alone */
         want = segment->size + (uint64_t)size;
@@ -112,8 +203,8 @@ static uint64_t zeros_wanted(const struct block *block, const struct segment *se
 void ahead_before_sync(struct block *block)
 {
     struct segment *segment = block_active(block);
-    if (block->end.base != segment->base)
-        return; /* it is empty yet */
+    if (block->end.base != segment->base || block->room)
+        return; /* it is empty yet; its file is a disk worker's */
     uint32_t begin = block->synced.base == segment->base ? block->synced.position : 0;
     uint32_t size = block->end.position - begin;
     if (size == 0)

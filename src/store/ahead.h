@@ -17,10 +17,19 @@
 struct block;
 struct io_file;
 struct segment;
+struct segment_ref;
+struct store;
 
 /* Reserves what the append of size bytes needs, and more ahead. CLYMQ_ENOSPC; other errors of the file.
- * Nothing is written. */
-int ahead_reserve(struct block *block, struct segment *segment, struct io_file *file, uint32_t size);
+ * Nothing is written. CLYMQ_EAGAIN: a disk worker does it, and nothing may be appended until it has; then the
+ * owner is told by on_room. The file system may have to look for free space on a busy disk, for a quarter of
+ * a second at worst, and appends to the same file would wait for it, and everybody of their shard with them.
+ */
+int ahead_reserve(struct block *block, struct segment *segment, struct segment_ref *ref, uint32_t size);
+/* The block is going away: who makes room for it tells nobody. */
+void ahead_detach(struct block *block);
+/* Forgets all that are under way: the loop is dead. */
+void ahead_abandon(struct store *store);
 /* The block is about to be synced up to its end: writes zeros ahead where its syncs are small and those there
  * are used up. Where that fails, as on a full disk, there are none. */
 void ahead_before_sync(struct block *block);

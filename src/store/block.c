@@ -55,6 +55,7 @@ void block_free(struct block *block)
     struct store *store = block->store;
     commit_detach(store, block);
     checkpoint_detach(store, block);
+    ahead_detach(block);
     list_remove(&block->dirty_link);
     list_remove(&block->announce_link);
     list_remove(&block->backlog_link);
@@ -314,6 +315,8 @@ int block_append(struct block *block, const struct batch_header *header, const s
     int error = check_append(block, header, parts, count);
     if (error)
         return error;
+    if (block->room)
+        return CLYMQ_EAGAIN;
     if (store_refuses(store, header->size))
         return refuse(store, header->size, CLYMQ_ENOSPC);
     struct segment *segment = block_active(block);
@@ -326,7 +329,7 @@ int block_append(struct block *block, const struct batch_header *header, const s
     struct segment_ref *ref;
     error = segment_file(block, segment, SEGMENT_LOG, &ref);
     if (!error)
-        error = ahead_reserve(block, segment, ref->file, header->size);
+        error = ahead_reserve(block, segment, ref, header->size);
     if (error)
         return refuse(store, header->size, error);
     ssize_t written = io_file_pwritev(ref->file, parts, count, segment->size);

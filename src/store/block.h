@@ -35,6 +35,9 @@ struct block_key {
 struct block_events {
     /* The durable end moved (group commit). error is 0, or why the block has failed (told once). */
     void (*on_durable)(void *ctx, struct block *block, int64_t durable_end, int error);
+    /* Room for appends was made, or could not be: block_append, which answered CLYMQ_EAGAIN, can be called
+     * again. NULL: room is made in block_append itself, whatever that waits for. */
+    void (*on_room)(void *ctx, struct block *block);
     /* Recovery reads a batch that follows the snapshot: rebuild what the snapshot holds. Only during
      * block_open. */
     int (*on_recover)(void *ctx, const struct batch_header *header, struct bytes batch);
@@ -111,9 +114,13 @@ void block_want_commit(struct block *block);
  * again when there is space. CLYMQ_ELOG_FAILED: the block has failed; if it was by this very write
  * (block_error was 0 before), the outcome is unknown. CLYMQ_EINVAL: offset below the end, epoch below the
  * last one's, sizes that do not fit, or the block is sealed. CLYMQ_ETOOBIG.
- * CLYMQ_ESHUTDOWN: the store is being stopped. */
+ * CLYMQ_ESHUTDOWN: the store is being stopped. CLYMQ_EAGAIN: a disk worker makes room first; nothing is
+ * stored, on_room tells when to try again. */
 int block_append(struct block *block, const struct batch_header *header, const struct iovec *parts,
                  int count);
+
+/* Whether an append now would be answered CLYMQ_EAGAIN for certain. */
+bool block_makes_room(const struct block *block);
 
 /* A piece of a segment's file made of whole batches. The reference keeps the file open; it may be released on
  * any thread. */

@@ -33,6 +33,7 @@ void store_config_defaults(struct store_config *config)
         .max_batch_bytes = 16 << 20,
         .zeros_ahead = STORE_ZEROS_AHEAD_MAX / 4,
         .small_syncs = 8,
+        .room_by_worker = 1 << 20,
         .sync_all_from = 8,
     };
 }
@@ -87,7 +88,7 @@ int store_open(const struct store_config *config, struct store_folder *folder, s
     struct list *lists[] = {&store->blocks,           &store->dirty,         &store->announce,
                             &store->backlog,          &store->state_waiting, &store->state_syncing,
                             &store->checkpoint_queue, &store->trash,         &store->tail.link,
-                            &store->stop_waiter.link};
+                            &store->stop_waiter.link, &store->rooms};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         list_init(lists[i]);
     store->tail.run = commit_tail;
@@ -201,7 +202,8 @@ static void on_stopped(struct state_waiter *waiter, int error)
 void store_stop_step(struct store *store)
 {
     if (!store->stopping || store->pass || !list_empty(&store->dirty) || !checkpoint_idle(store) ||
-        !creation_idle(store) || !list_empty(&store->trash) || store->stop_waiter.done)
+        !creation_idle(store) || !list_empty(&store->trash) || !list_empty(&store->rooms) ||
+        store->stop_waiter.done)
         return;
     LIST_FOR_EACH(item, &store->blocks) {
         struct block *block = CONTAINER_OF(item, struct block, link);
@@ -253,6 +255,7 @@ void store_close(struct store *store)
         block_free(CONTAINER_OF(store->blocks.next, struct block, link));
     checkpoint_abandon(store);
     creation_abandon(store);
+    ahead_abandon(store);
     list_remove(&store->stop_waiter.link);
     abandon_waiters(&store->state_waiting);
     abandon_waiters(&store->state_syncing);

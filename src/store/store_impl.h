@@ -38,7 +38,9 @@ struct block {
     struct log_point limit; /* place of the last limit_offset looked up; base -1 = none */
     struct block_hint hints[BLOCK_HINTS];
     uint8_t next_hint;
-    unsigned small_syncs; /* in a row, up to those that zeros are written after */
+    unsigned small_syncs;    /* in a row, up to those that zeros are written after */
+    struct ahead_room *room; /* being made by a disk worker */
+    bool room_failed : 1;    /* that could not: the next append makes its own, or tells the error */
     bool sealed : 1, sealed_durable : 1;
     bool empty_snapshot : 1;
     bool dir_unsynced : 1; /* a file was made or removed in the folder since its last sync began */
@@ -119,6 +121,7 @@ struct store {
         bool running;
     } creating;
 
+    struct list rooms; /* struct ahead_room: under way */
     struct list trash; /* struct trash_job: files to be removed once the log start is durable */
 
     bool full;

@@ -32,6 +32,8 @@ struct machine {
     size_t chain_count;
 };
 
+static int64_t room_by_worker; /* 0: as usual */
+
 static void machine_boot(struct machine *machine)
 {
     struct store_config config;
@@ -40,6 +42,8 @@ static void machine_boot(struct machine *machine)
     struct block_recovery recovery;
     store_config_defaults(&config);
     config.segment_bytes = 1 << 20;
+    if (room_by_worker)
+        config.room_by_worker = room_by_worker;
     assert_int_equal(sim_process_loop(machine->process, &machine->loop), 0);
     assert_int_equal(shards_new_on_loops(&machine->loop, 1, NULL, &machine->shards), 0);
     assert_int_equal(store_folder_open(sim_process_fs(machine->process), random, &error, &machine->folder),
@@ -367,6 +371,46 @@ static void test_batches_and_singles_keep_their_order(void **state)
     }
     expect_content(machine, "a b | v v | v | c d | ");
     machine_free(machine);
+}
+
+/* A disk worker reserves space before each of these pushes or every other; each is woken by that alone. */
+static void test_room_is_waited_for(void **state)
+{
+    room_by_worker = 1;
+    struct machine *machine = machine_new(31);
+    struct test_push pushes[6];
+    for (int i = 0; i < 6; i++) {
+        uint64_t begun_ns = sim_world_now_ns(machine->world);
+        if (i == 3)
+            push_batch(machine, &pushes[i], batch_of(2, 30000, 1, -1, 0), 1);
+        else
+            push_single(machine, &pushes[i], "s", 1, 0, 0);
+        run_until(machine, &pushes[i].done);
+        assert_int_equal(pushes[i].push.error, 0);
+        assert_true(sim_world_now_ns(machine->world) - begun_ns < IO_MS(100));
+    }
+    assert_int_equal(partition_end(machine->partition), 7);
+
+    machine_free(machine);
+
+    /* More than may wait for a full disk, in order; and a stop refuses none of it. */
+    machine = machine_new(32);
+    machine->config.max_waiting_bytes = 100000;
+    partition_set_config(machine->partition, &machine->config);
+    struct test_push large[8];
+    push_batch(machine, &large[0], batch_of(1, 60000, 1, -1, 0), 1);
+    assert_true(sim_world_step(machine->world)); /* room is being made now */
+    assert_false(large[0].done);
+    for (int i = 1; i < 8; i++)
+        push_batch(machine, &large[i], batch_of(1, 60000, 1, -1, 0), 1);
+    partition_drain(machine->partition);
+    for (int i = 0; i < 8; i++) {
+        run_until(machine, &large[i].done);
+        assert_int_equal(large[i].push.error, 0);
+        assert_int_equal(large[i].push.base_offset, i);
+    }
+    machine_free(machine);
+    room_by_worker = 0;
 }
 
 static void test_batch_retries(void **state)
@@ -1169,6 +1213,7 @@ int main(void)
         cmocka_unit_test(test_ack_levels),
         cmocka_unit_test(test_much_takes_several_rounds),
         cmocka_unit_test(test_batches_and_singles_keep_their_order),
+        cmocka_unit_test(test_room_is_waited_for),
         cmocka_unit_test(test_batch_retries),
         cmocka_unit_test(test_session_retries),
         cmocka_unit_test(test_full_disk_is_waited_out),

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "store/fsck.h"
+#include "store/store_impl.h"
 #include "store_rig.h"
 
 #define FIRST_LOG "data/aabb0000000000000000000000000000/0/0/00000000000000000000.log"
@@ -17,7 +18,8 @@ enum { SEGMENT = 1 << 20, BATCH = 60000, SMALL = 3000 };
 static struct io_fs_ops ops;
 static const struct io_fs_ops *real_ops;
 static int allocations, cuts, zero_writes;
-static bool full; /* for zeros */
+static bool full;    /* for zeros */
+static bool no_room; /* to reserve */
 
 static int count_open(struct io_fs *fs, const char *path, unsigned flags, struct io_file **ret_file)
 {
@@ -30,6 +32,8 @@ static int count_open(struct io_fs *fs, const char *path, unsigned flags, struct
 static int count_allocate(struct io_file *file, uint64_t offset, uint64_t len)
 {
     allocations++;
+    if (no_room)
+        return CLYMQ_ENOSPC;
     return real_ops->allocate(file, offset, len);
 }
 
@@ -50,7 +54,7 @@ static ssize_t count_pwritev(struct io_file *file, const struct iovec *parts, in
     return full && bytes_are_zero(bytes_of(parts[0].iov_base, parts[0].iov_len)) ? CLYMQ_ENOSPC : written;
 }
 
-static struct block *begin(struct rig *rig)
+static struct block *begin_with(struct rig *rig, const struct block_events *events)
 {
     struct block *block;
     struct block_key key = rig_key(0);
@@ -64,10 +68,15 @@ static struct block *begin(struct rig *rig)
     ops.pwritev = count_pwritev;
     rig->fs->ops = &ops;
     assert_int_equal(rig_start(rig), 0);
-    assert_int_equal(block_create(rig->store, &key, 0, NULL, &block), 0);
+    assert_int_equal(block_create(rig->store, &key, 0, events, &block), 0);
     allocations = cuts = zero_writes = 0;
-    full = false;
+    full = no_room = false;
     return block;
+}
+
+static struct block *begin(struct rig *rig)
+{
+    return begin_with(rig, NULL);
 }
 
 static void end(struct rig *rig)
@@ -107,6 +116,122 @@ static void a_segment_that_ends_early_gives_back(void **state)
     int64_t later = io_loop_wall_ms(rig.loop) + rig.config.segment_ms + 1000;
     block_retention_start(block, -1, -1, later); /* closes it for its age */
     assert_int_equal(cuts, 1);
+    end(&rig);
+}
+
+/* ---- room that a disk worker makes ---- */
+
+static int rooms_told;
+
+static void on_room(void *ctx, struct block *block)
+{
+    assert_false(block_makes_room(block));
+    rooms_told++;
+}
+
+static struct block *begin_with_worker(struct rig *rig)
+{
+    static const struct block_events events = {.on_room = on_room};
+    struct block *block = begin_with(rig, &events);
+    rooms_told = 0;
+    return block;
+}
+
+/* Whole segments, waiting for room where it is asked for. How often it was. */
+static int append_waiting(struct rig *rig, struct block *block, int segments)
+{
+    int waits = 0;
+    for (int i = 0; i < segments * (SEGMENT / BATCH); i++) {
+        int before = allocations;
+        int error = rig_append(block, 1, BATCH, (uint64_t)i);
+        if (error == CLYMQ_EAGAIN) {
+            assert_int_equal(allocations, before);
+            assert_true(block_makes_room(block));
+            assert_int_equal(rig_append(block, 1, BATCH, (uint64_t)i), CLYMQ_EAGAIN);
+            rig_settle(rig);
+            assert_int_equal(rooms_told, ++waits);
+            assert_int_equal(allocations, before + 1);
+            error = rig_append(block, 1, BATCH, (uint64_t)i);
+        }
+        assert_int_equal(error, 0);
+    }
+    return waits;
+}
+
+static void much_room_is_made_by_a_worker(void **state)
+{
+    struct rig rig;
+    struct block *block = begin_with_worker(&rig);
+    int waits = append_waiting(&rig, block, 8);
+    assert_in_range(waits, 6, 8); /* once a segment, but for the first: little by little */
+    assert_int_equal(cuts, 0);
+    end(&rig);
+}
+
+static void room_that_cannot_be_made_is_told(void **state)
+{
+    struct rig rig;
+    struct block *block = begin_with_worker(&rig);
+    rig.store->config.room_by_worker = 1;
+    no_room = true;
+    assert_int_equal(rig_append(block, 1, BATCH, 1), CLYMQ_EAGAIN);
+    rig_settle(&rig);
+    assert_int_equal(rooms_told, 1);
+    assert_int_equal(rig_append(block, 1, BATCH, 1), CLYMQ_ENOSPC);
+    assert_int_equal(block_end(block), 0);
+    no_room = false;
+    sim_world_run_for(rig.world, IO_MS(3000)); /* space is looked for */
+    assert_int_equal(rig_append(block, 1, BATCH, 1), CLYMQ_EAGAIN);
+    rig_settle(&rig);
+    assert_int_equal(rig_append(block, 1, BATCH, 1), 0);
+    end(&rig);
+}
+
+static void room_without_memory_is_made_at_once(void **state)
+{
+    struct rig rig;
+    struct block *block = begin_with_worker(&rig);
+    rig.store->config.room_by_worker = 1;
+    struct buf *batch = rig_batch(0, 0, 1, BATCH, 1, 1);
+    int error = CLYMQ_ENOMEM;
+    for (uint64_t nth = 1; error == CLYMQ_ENOMEM; nth++) { /* opening the file takes some, too */
+        mem_fail_nth(nth);
+        error = rig_append_buf(block, batch);
+        assert_true(mem_failed());
+        mem_fail_nth(0);
+    }
+    buf_unref(batch);
+    assert_int_equal(error, 0);
+    assert_int_equal(allocations, 1);
+    end(&rig);
+}
+
+static void a_block_may_go_while_room_is_made(void **state)
+{
+    struct rig rig;
+    struct block *block = begin_with_worker(&rig);
+    rig.store->config.room_by_worker = 1;
+    assert_int_equal(rig_append(block, 1, BATCH, 1), CLYMQ_EAGAIN);
+    block_close(block);
+    assert_int_equal(allocations, 0);
+    assert_int_equal(rig_stop(&rig), 0); /* waits for the worker */
+    assert_int_equal(allocations, 1);
+    assert_int_equal(rooms_told, 0);
+    end(&rig);
+}
+
+static void a_crash_may_come_while_room_is_made(void **state)
+{
+    struct rig rig;
+    struct block *block = begin_with_worker(&rig);
+    struct block_recovery recovery = {0};
+    struct block_key key = rig_key(0);
+    rig.store->config.room_by_worker = 1;
+    assert_int_equal(rig_append(block, 1, BATCH, 1), CLYMQ_EAGAIN);
+    rig_crash(&rig, true);
+    assert_int_equal(rig_start(&rig), 0);
+    assert_int_equal(block_open(rig.store, &key, NULL, &block, &recovery), 0);
+    assert_int_equal(rig_append(block, 1, BATCH, 1), 0);
     end(&rig);
 }
 
@@ -342,6 +467,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_segments_ask_once_and_are_not_cut),
         cmocka_unit_test(a_segment_that_ends_early_gives_back),
+        cmocka_unit_test(much_room_is_made_by_a_worker),
+        cmocka_unit_test(room_that_cannot_be_made_is_told),
+        cmocka_unit_test(room_without_memory_is_made_at_once),
+        cmocka_unit_test(a_block_may_go_while_room_is_made),
+        cmocka_unit_test(a_crash_may_come_while_room_is_made),
         cmocka_unit_test(small_syncs_have_zeros_ahead),
         cmocka_unit_test(large_syncs_have_none),
         cmocka_unit_test(what_was_killed_goes_on_in_its_zeros),
