@@ -71,6 +71,8 @@ static void end_round(struct os_loop *loop)
         loop->base.on_tail(loop->base.tail_ctx);
     os_streams_apply(loop);
     os_timers_arm(loop);
+    if (loop->now_known) /* since the round's begin, or nearly */
+        io_thread_worked(clock_ns(CLOCK_MONOTONIC) - loop->now_ns);
     loop->now_known = false;
     loop->events = 0;
 }
@@ -84,7 +86,6 @@ void os_loop_event_told(struct os_loop *loop)
 static void on_prepare(uv_prepare_t *prepare)
 {
     end_round(CONTAINER_OF(prepare, struct os_loop, prepare));
-    io_thread_end_turn();
 }
 
 void os_loop_signal(struct os_loop *loop)

@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -22,6 +21,7 @@ struct scheduling {
 };
 
 static _Thread_local bool short_turns;
+static _Thread_local uint64_t worked_ns; /* since the last yield */
 
 int io_thread_start(const char *name, void *(*run)(void *ctx), void *ctx, pthread_t *ret_thread)
 {
@@ -52,8 +52,11 @@ bool io_thread_short_turns(void)
     return short_turns;
 }
 
-void io_thread_end_turn(void)
+void io_thread_worked(uint64_t ns)
 {
-    if (short_turns)
-        sched_yield();
+    worked_ns += ns;
+    if (!short_turns || worked_ns < SHORT_SLICE_NS)
+        return;
+    worked_ns = 0;
+    sched_yield();
 }

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Starts a thread that runs run(ctx). Signals are for the program's own threads, so all are blocked on it but
  * those of faults, which debuggers and sanitizers want to see. name: at most 15 bytes, for tools; the thread
@@ -11,12 +12,14 @@
 int io_thread_start(const char *name, void *(*run)(void *ctx), void *ctx, pthread_t *ret_thread);
 
 /* For a thread that works in short rounds and that others wait for: asks the scheduler to give the calling
- * thread slices of 0.1 ms, so that it neither waits for nor takes ticks of several. Needs no privilege and
- * leaves niceness and policies other than the usual one as they are. Whether it was granted: Linux does from
- * 6.12 on. */
+ * thread slices of 0.1 ms. It then comes soon after it wakes, and by io_thread_worked neither takes a whole
+ * tick of the scheduler (4 ms, mostly) nor makes its like wait for one. Needs no privilege and leaves
+ * niceness and policies other than the usual one as they are. Whether it was granted: Linux does from 6.12
+ * on. */
 bool io_thread_short_turns(void);
-/* At the end of a round: those that wait for this processor go first. It costs the thread the rest of its
- * slice, so nothing is done on a thread that was not granted short ones. */
-void io_thread_end_turn(void);
+/* The thread worked for so long and a round of it ends: once that makes up a slice, those that wait for this
+ * processor go first. A yield gives up the rest of a slice, so on a thread without short ones nothing
+ * happens. */
+void io_thread_worked(uint64_t ns);
 
 #endif

@@ -11,10 +11,11 @@
  * answers its client at once and done tells later what became of it, as at level 1.
  *
  * A push that cannot be stored now waits in order up to push_wait_ms, then fails with CLYMQ_ENOSPC (disk
- * full) or CLYMQ_EPARTITION_REMOVED (its block was sealed and no next one came); so do those beyond
- * max_waiting_bytes, with CLYMQ_ELIMIT. These and all refusals are definite: the push is and will be in no
- * log, nor is one that it repeats. CLYMQ_EUNCERTAIN is not: the log failed while it was being written or
- * synced. */
+ * full), CLYMQ_EPARTITION_REMOVED (its block was sealed and no next one came) or CLYMQ_ELIMIT (the disk did
+ * not even find room in that time); so do those beyond max_waiting_bytes, with CLYMQ_ELIMIT, unless it is
+ * such room that is waited for, mostly for less than a millisecond. These and all refusals are definite: the
+ * push is and will be in no log, nor is one that it repeats. CLYMQ_EUNCERTAIN is not: the log failed while it
+ * was being written or synced. */
 #ifndef CLYMQ_PARTITION_PARTITION_H
 #define CLYMQ_PARTITION_PARTITION_H
 

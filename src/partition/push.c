@@ -1,9 +1,9 @@
 /* Pushes: the queue in front of the log, gathering, idempotence, and the answers at each ack level.
  *
  * Every push first hangs in the queue; at the end of the round the queue is written in order: a whole batch
- * as it is, a run of single messages as one batch. Where that cannot be done now (disk full, block being
- * sealed, producer table not yet committed) the queue stays, in order, and a timer tries again and gives up
- * on what has waited too long. */
+ * as it is, a run of single messages as one batch. Where that cannot be done now (disk full, room being made,
+ * block being sealed, producer table not yet committed) the queue stays, in order, and a timer tries again
+ * and gives up on what has waited too long. */
 #define LOG_MODULE "partition"
 #include <assert.h>
 #include <inttypes.h>
@@ -447,6 +447,14 @@ static void queue_unblock(struct partition *partition)
     io_timer_stop(partition->shard->loop, &partition->retry);
 }
 
+/* Mostly for a moment, and its end is told; the timer is for those who wait too long. Without memory for it
+ * they wait until that end. */
+static void wait_for_room(struct partition *partition)
+{
+    if (!io_timer_armed(&partition->retry))
+        (void)io_timer_start(partition->shard->loop, &partition->retry, IO_MS(RETRY_MS));
+}
+
 void partition_pump_pushes(struct partition *partition)
 {
     while (!list_empty(&partition->refused)) {
@@ -464,18 +472,20 @@ void partition_pump_pushes(struct partition *partition)
         if (before - partition->queue_bytes >= PUMP_BYTES && !partition->blocked &&
             io_timer_start(partition->shard->loop, &partition->retry, 0) == 0)
             return;
+        if (block_makes_room(partition_last(partition)->block)) {
+            wait_for_room(partition);
+            return;
+        }
         if (!partition_can_write(partition)) {
             queue_block(partition);
             return;
         }
         if (list_empty(&partition->queue))
             break;
-        if (block_makes_room(partition_last(partition)->block))
-            return; /* soon over, and told */
         struct partition_push *push = push_at(partition->queue.next);
         int error = push->batch.ptr ? write_batch(partition, push) : write_singles(partition);
         if (error == CLYMQ_EAGAIN)
-            return;
+            continue;
         if (error) {
             tell_blocked(partition, error);
             queue_block(partition);
@@ -489,13 +499,15 @@ void partition_retry_pushes(struct io_timer *timer)
 {
     struct partition *partition = timer->ctx;
     uint64_t now_ns = io_loop_now_ns(partition->shard->loop);
+    int error = store_is_full(partition->store)                      ? CLYMQ_ENOSPC
+                : block_makes_room(partition_last(partition)->block) ? CLYMQ_ELIMIT
+                                                                     : CLYMQ_EPARTITION_REMOVED;
     while (!list_empty(&partition->queue)) {
         struct partition_push *push = push_at(partition->queue.next);
         if (push->deadline_ns > now_ns)
             break;
         queue_take(partition, push);
-        push_refuse(partition, push,
-                    store_is_full(partition->store) ? CLYMQ_ENOSPC : CLYMQ_EPARTITION_REMOVED);
+        push_refuse(partition, push, error);
     }
     partition_wake(partition);
 }

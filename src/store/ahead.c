@@ -81,17 +81,31 @@ static void make_room(struct io_work *work)
     room->error = io_file_allocate(room->ref->file, room->from, room->to - room->from);
 }
 
+static void take_room(struct block *block, const struct ahead_room *room)
+{
+    struct segment *segment = block_segment_named(block, room->base);
+    if (!segment)
+        return;
+    if (room->error == CLYMQ_EUNSUPPORTED)
+        block->store->cannot_reserve = true;
+    if (segment->reserved < room->to)
+        segment->reserved = (uint32_t)room->to;
+    if (room->error && room->error != CLYMQ_EUNSUPPORTED) {
+        block->room_failed = true;
+        (void)cut(segment, room->ref->file); /* some of it may be taken, and others need it */
+    } else if (segment != block_active(block)) {
+        ahead_end(segment, room->ref->file);
+    }
+}
+
 static void room_made(struct io_work *work)
 {
     struct ahead_room *room = work->ctx;
     struct store *store = room->store;
     struct block *block = room->block;
     if (block) {
-        struct segment *segment = block_active(block); /* another one, if that was full of age */
         block->room = NULL;
-        block->room_failed = room->error && room->error != CLYMQ_EUNSUPPORTED;
-        if (!block->room_failed && segment->base == room->base && segment->reserved < room->to)
-            segment->reserved = (uint32_t)room->to;
+        take_room(block, room);
     }
     free_room(room);
     if (block)
@@ -143,10 +157,12 @@ void ahead_abandon(struct store *store)
 
 int ahead_reserve(struct block *block, struct segment *segment, struct segment_ref *ref, uint32_t size)
 {
-    if (segment->size + (uint64_t)size <= segment->reserved)
+    if (segment->size + (uint64_t)size <= segment->reserved || block->store->cannot_reserve)
         return 0;
     struct io_file *file = ref->file;
     uint64_t ahead = is_filling(block) || segment->size > RESERVE_MAX ? RESERVE_MAX : segment->size;
+    if (block->room_failed) /* no long search for what was not found just now */
+        ahead = size;
     uint64_t want = segment->size + (ahead > size ? ahead : size);
     uint64_t most = (uint64_t)block->segment_bytes;
     if (want > most)
@@ -164,7 +180,9 @@ int ahead_reserve(struct block *block, struct segment *segment, struct segment_r
         if (error == CLYMQ_ENOSPC) /* what there was may be taken now: smaller appends need it */
             (void)cut(segment, file);
     }
-    if (error && error != CLYMQ_EUNSUPPORTED)
+    if (error == CLYMQ_EUNSUPPORTED)
+        block->store->cannot_reserve = true;
+    else if (error)
         return error;
     segment->reserved = (uint32_t)want;
     return 0;

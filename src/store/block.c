@@ -282,10 +282,13 @@ static int undo_write(struct block *block, struct segment *segment, struct io_fi
     return CLYMQ_ELOG_FAILED;
 }
 
-static int refuse(struct store *store, uint32_t size, int error)
+static int refuse(struct block *block, uint32_t size, int error)
 {
     if (error == CLYMQ_ENOSPC)
-        store_set_full(store, size);
+        store_set_full(block->store, size);
+    /* The system's own "try again", which nobody will tell the time for. */
+    if (error == CLYMQ_EAGAIN && !block->room)
+        return CLYMQ_EIO;
     return error;
 }
 
@@ -318,12 +321,12 @@ int block_append(struct block *block, const struct batch_header *header, const s
     if (block->room)
         return CLYMQ_EAGAIN;
     if (store_refuses(store, header->size))
-        return refuse(store, header->size, CLYMQ_ENOSPC);
+        return refuse(block, header->size, CLYMQ_ENOSPC);
     struct segment *segment = block_active(block);
     if (must_roll(block, segment, header)) {
         error = block_roll(block);
         if (error)
-            return refuse(store, header->size, error);
+            return refuse(block, header->size, error);
         segment = block_active(block);
     }
     struct segment_ref *ref;
@@ -331,10 +334,10 @@ int block_append(struct block *block, const struct batch_header *header, const s
     if (!error)
         error = ahead_reserve(block, segment, ref, header->size);
     if (error)
-        return refuse(store, header->size, error);
+        return refuse(block, header->size, error);
     ssize_t written = io_file_pwritev(ref->file, parts, count, segment->size);
     if (written < 0)
-        return refuse(store, header->size, undo_write(block, segment, ref->file, (int)written));
+        return refuse(block, header->size, undo_write(block, segment, ref->file, (int)written));
     index_add(block, segment, header, segment->size);
     if (segment->size == 0)
         segment->since_ms = io_loop_wall_ms(store->loop);

@@ -119,7 +119,7 @@ void block_want_commit(struct block *block);
 int block_append(struct block *block, const struct batch_header *header, const struct iovec *parts,
                  int count);
 
-/* Whether an append now would be answered CLYMQ_EAGAIN for certain. */
+/* Whether a disk worker makes room: no append would be taken now. */
 bool block_makes_room(const struct block *block);
 
 /* A piece of a segment's file made of whole batches. The reference keeps the file open; it may be released on

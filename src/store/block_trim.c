@@ -255,8 +255,8 @@ int64_t block_retention_start(struct block *block, int64_t keep_bytes, int64_t k
 {
     struct segment *active = block_active(block);
     int64_t segment_ms = block->segment_ms;
-    if (!block->error && !block->sealed && active->size > 0 && active->since_ms != 0 && segment_ms > 0 &&
-        now_ms - active->since_ms >= segment_ms)
+    if (!block->error && !block->sealed && !block->room && active->size > 0 && active->since_ms != 0 &&
+        segment_ms > 0 && now_ms - active->since_ms >= segment_ms)
         block_roll(block); /* if it fails, the next time will do */
     int64_t start = block->start;
     uint64_t size = block->size;

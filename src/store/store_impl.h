@@ -40,7 +40,7 @@ struct block {
     uint8_t next_hint;
     unsigned small_syncs;    /* in a row, up to those that zeros are written after */
     struct ahead_room *room; /* being made by a disk worker */
-    bool room_failed : 1;    /* that could not: the next append makes its own, or tells the error */
+    bool room_failed : 1; /* the last of that: the next append makes its own, no more, or tells the error */
     bool sealed : 1, sealed_durable : 1;
     bool empty_snapshot : 1;
     bool dir_unsynced : 1; /* a file was made or removed in the folder since its last sync began */
@@ -124,6 +124,7 @@ struct store {
     struct list rooms; /* struct ahead_room: under way */
     struct list trash; /* struct trash_job: files to be removed once the log start is durable */
 
+    bool cannot_reserve; /* the file system has no fallocate */
     bool full;
     uint64_t refused_bytes; /* the smallest append refused since it got full; 0 = none is small enough */
     struct io_timer space_timer;

@@ -85,9 +85,9 @@ static void short_turns_are_granted_and_leave_niceness(void **state)
 {
     struct seen seen = {.nice = -1};
     run_and_join(be_nice, &seen);
-    assert_int_equal(seen.granted, linux_at_least(6, 12));
+    assert_int_equal(seen.granted, linux_at_least(6, 12) && sched_getscheduler(0) == SCHED_OTHER);
     assert_int_equal(seen.nice, 7);
-    assert_int_equal(seen.policy, SCHED_OTHER);
+    assert_int_equal(seen.policy, sched_getscheduler(0));
 }
 
 static void *be_idle(void *ctx)
@@ -110,7 +110,7 @@ static void another_policy_stays(void **state)
 }
 
 /* Two threads that always have work, on one processor. */
-enum { TURNS = 1000, TURN_NS = 50000 };
+enum { TURNS = 500, TURN_NS = 100000 };
 struct rivals {
     pthread_barrier_t start;
     bool short_turns;
@@ -118,12 +118,13 @@ struct rivals {
     atomic_int changes;
 };
 
+/* Not by the thread's own clock: reading that makes the kernel look whether the slice is over. */
 static void work(void)
 {
     struct timespec begun, now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begun);
+    clock_gettime(CLOCK_MONOTONIC, &begun);
     do
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+        clock_gettime(CLOCK_MONOTONIC, &now);
     while ((now.tv_sec - begun.tv_sec) * 1000000000 + now.tv_nsec - begun.tv_nsec < TURN_NS);
 }
 
@@ -138,7 +139,7 @@ static void *take_turns(void *ctx)
         if (atomic_exchange(&rivals->running, id) != id)
             atomic_fetch_add(&rivals->changes, 1);
         work();
-        io_thread_end_turn();
+        io_thread_worked(TURN_NS);
     }
     return NULL;
 }
@@ -171,8 +172,8 @@ static void turns_end_with_rounds(void **state)
     assert_int_equal(sched_setaffinity(0, sizeof(allowed), &allowed), 0);
     print_message("turns changed %d times, %d without\n", changes, without);
     assert_true(without > 0);
-    if (linux_at_least(6, 12))
-        assert_true(changes > TURNS && changes > 2 * without);
+    if (linux_at_least(6, 12) && sched_getscheduler(0) == SCHED_OTHER)
+        assert_true(changes > TURNS / 2 && changes > 2 * without);
 }
 
 int main(void)

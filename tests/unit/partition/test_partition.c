@@ -373,24 +373,34 @@ static void test_batches_and_singles_keep_their_order(void **state)
     machine_free(machine);
 }
 
-/* A disk worker reserves space before each of these pushes or every other; each is woken by that alone. */
+/* A disk worker reserves space before most of these pushes: they wait for it, and for nothing else. */
 static void test_room_is_waited_for(void **state)
 {
     room_by_worker = 1;
     struct machine *machine = machine_new(31);
-    struct test_push pushes[6];
+    struct test_push pushes[6], repeats[6];
+    unsigned waits = 0;
     for (int i = 0; i < 6; i++) {
         uint64_t begun_ns = sim_world_now_ns(machine->world);
-        if (i == 3)
+        if (i == 3) {
             push_batch(machine, &pushes[i], batch_of(2, 30000, 1, -1, 0), 1);
-        else
-            push_single(machine, &pushes[i], "s", 1, 0, 0);
+        } else {
+            push_single(machine, &pushes[i], "s", 1, 7, i);
+            push_single(machine, &repeats[i], "s", 1, 7, i);
+        }
+        assert_true(sim_world_step(machine->world));
+        waits += !pushes[i].done;
         run_until(machine, &pushes[i].done);
         assert_int_equal(pushes[i].push.error, 0);
         assert_true(sim_world_now_ns(machine->world) - begun_ns < IO_MS(100));
+        if (i == 3)
+            continue;
+        run_until(machine, &repeats[i].done);
+        assert_int_equal(repeats[i].push.error, 0);
+        assert_int_equal(repeats[i].push.base_offset, pushes[i].push.base_offset);
     }
+    assert_in_range(waits, 2, 5);
     assert_int_equal(partition_end(machine->partition), 7);
-
     machine_free(machine);
 
     /* More than may wait for a full disk, in order; and a stop refuses none of it. */

@@ -10,6 +10,8 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -281,6 +283,45 @@ static void test_tails(void **state)
     assert_int_equal(tails.spins, 1000);
 }
 
+/* How the scheduler sees the calling thread; see sched_setattr(2). */
+struct scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
+static struct {
+    struct shard_message message;
+    struct latch latch;
+    struct scheduling seen;
+} look;
+
+static void look_at_scheduling(struct shard *shard, struct shard_message *message)
+{
+    (void)syscall(SYS_sched_getattr, 0, &look.seen, sizeof(look.seen), 0);
+    latch_count(&look.latch);
+}
+
+/* As short as asked for, and shorter than this thread's: where slices are nobody's wish, both are 0. */
+static void test_short_turns(void **state)
+{
+    struct scheduling own = {0};
+    struct shards *shards;
+    latch_init(&look.latch, 1);
+    look.message.run = look_at_scheduling;
+    assert_int_equal(shards_new(1, 1, NULL, &shards), 0);
+    shard_send(shards_get(shards, 0), &look.message);
+    latch_wait(&look.latch);
+    shards_stop(shards);
+    shards_free(shards);
+    assert_int_equal(syscall(SYS_sched_getattr, 0, &own, sizeof(own), 0), 0);
+    assert_int_equal(look.seen.policy, own.policy);
+    if (own.policy == SCHED_OTHER)
+        assert_int_equal(look.seen.runtime_ns, own.runtime_ns ? 100000 : 0);
+}
+
 static void test_limits(void **state)
 {
     struct shards *shards;
@@ -335,9 +376,9 @@ int main(void)
 {
     alarm(100);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one),       cmocka_unit_test(test_two),   cmocka_unit_test(test_four),
-        cmocka_unit_test(test_flood),     cmocka_unit_test(test_tails), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_simulated),
+        cmocka_unit_test(test_one),    cmocka_unit_test(test_two),       cmocka_unit_test(test_four),
+        cmocka_unit_test(test_flood),  cmocka_unit_test(test_tails),     cmocka_unit_test(test_short_turns),
+        cmocka_unit_test(test_limits), cmocka_unit_test(test_simulated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,7 +19,7 @@ static struct io_fs_ops ops;
 static const struct io_fs_ops *real_ops;
 static int allocations, cuts, zero_writes;
 static bool full;    /* for zeros */
-static bool no_room; /* to reserve */
+static bool no_room; /* to reserve all that is asked for */
 
 static int count_open(struct io_fs *fs, const char *path, unsigned flags, struct io_file **ret_file)
 {
@@ -32,8 +32,10 @@ static int count_open(struct io_fs *fs, const char *path, unsigned flags, struct
 static int count_allocate(struct io_file *file, uint64_t offset, uint64_t len)
 {
     allocations++;
-    if (no_room)
+    if (no_room) {
+        (void)real_ops->allocate(file, offset, len / 2);
         return CLYMQ_ENOSPC;
+    }
     return real_ops->allocate(file, offset, len);
 }
 
@@ -177,6 +179,7 @@ static void room_that_cannot_be_made_is_told(void **state)
     assert_int_equal(rig_append(block, 1, BATCH, 1), CLYMQ_EAGAIN);
     rig_settle(&rig);
     assert_int_equal(rooms_told, 1);
+    assert_int_equal(cuts, 1); /* what there was is given back, whatever becomes of the append */
     assert_int_equal(rig_append(block, 1, BATCH, 1), CLYMQ_ENOSPC);
     assert_int_equal(block_end(block), 0);
     no_room = false;
@@ -184,6 +187,28 @@ static void room_that_cannot_be_made_is_told(void **state)
     assert_int_equal(rig_append(block, 1, BATCH, 1), CLYMQ_EAGAIN);
     rig_settle(&rig);
     assert_int_equal(rig_append(block, 1, BATCH, 1), 0);
+    end(&rig);
+}
+
+static void a_segment_does_not_end_while_room_is_made(void **state)
+{
+    struct rig rig;
+    struct block *block = begin_with_worker(&rig);
+    int64_t later = io_loop_wall_ms(rig.loop) + rig.config.segment_ms + 1000;
+    assert_int_equal(rig_append(block, 1, BATCH, 1), 0);
+    rig_settle(&rig);
+    rig.store->config.room_by_worker = 1;
+    assert_int_equal(rig_append(block, 1, BATCH, 2), CLYMQ_EAGAIN);
+    block_retention_start(block, -1, -1, later);
+    assert_int_equal(block->segment_count, 1); /* its end would wait for the worker */
+    assert_int_equal(cuts, 0);
+    rig_settle(&rig);
+    block_retention_start(block, -1, -1, later);
+    assert_int_equal(block->segment_count, 2);
+    assert_int_equal(cuts, 1);
+    assert_int_equal(rig_append(block, 1, BATCH, 2), CLYMQ_EAGAIN);
+    rig_settle(&rig);
+    assert_int_equal(rig_append(block, 1, BATCH, 2), 0);
     end(&rig);
 }
 
@@ -469,6 +494,7 @@ int main(void)
         cmocka_unit_test(a_segment_that_ends_early_gives_back),
         cmocka_unit_test(much_room_is_made_by_a_worker),
         cmocka_unit_test(room_that_cannot_be_made_is_told),
+        cmocka_unit_test(a_segment_does_not_end_while_room_is_made),
         cmocka_unit_test(room_without_memory_is_made_at_once),
         cmocka_unit_test(a_block_may_go_while_room_is_made),
         cmocka_unit_test(a_crash_may_come_while_room_is_made),
