@@ -318,8 +318,11 @@ int thrift_skip_run(struct thrift_scan *scan, enum thrift_protocol protocol, str
             scan->depth--;
             continue;
         }
-        if (scan->at >= data.len) /* beyond: inside a string; and each open level still takes a byte */
+        if (scan->at >= data.len) { /* beyond: inside a string; and each open level still takes a byte */
+            if (scan->at >= limit)
+                return CLYMQ_ETOOBIG;
             return wait_for(scan, data, scan->at + 1, ret_need);
+        }
 
         struct step step = {.data = data, .at = scan->at};
         bool stop = false;

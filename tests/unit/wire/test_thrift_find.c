@@ -181,6 +181,10 @@ static void test_counts_beyond_the_limit(void **state)
                              "ffffffff01"},
         {CLYMQ_EPROTO, CHEAD "1b 01 e1"},
         {CLYMQ_EPROTO, CHEAD "1e"},
+        {CLYMQ_EAGAIN, HEAD "0b0001 000fffec"}, /* to MAX with the stop that follows */
+        {CLYMQ_ETOOBIG, HEAD "0b0001 000fffed"},
+        {CLYMQ_EAGAIN, CHEAD "19 f3 f6ff3f"},
+        {CLYMQ_ETOOBIG, CHEAD "19 f3 f7ff3f"},
         {CLYMQ_ETOOBIG, "80010001 7ffffff0"}, /* the method's name */
         {CLYMQ_ETOOBIG, "8221 00 ffffffff07"},
     };
@@ -190,6 +194,8 @@ static void test_counts_beyond_the_limit(void **state)
         int error = find(cases[i].hex, MAX, &extent, &need);
         if (error != cases[i].error)
             fail_msg("case %zu: %s: %s", i, cases[i].hex, error_name(error));
+        if (error == CLYMQ_EAGAIN)
+            assert_in_range(need, 1, MAX);
     }
 }
 
