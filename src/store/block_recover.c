@@ -239,17 +239,20 @@ static int walk_segment(struct recovery *recovery, struct segment *segment, cons
 }
 
 /* After a failed sync the size, too, may be held as clean although the disk never got it: it is changed and
- * changed back. A crash in between leaves one byte of a torn tail. */
+ * changed back. That goes for what zeros written ahead made it, also where nothing but they was kept: what
+ * will be written over them would not be in the file. A crash in between leaves one byte, of a torn tail or
+ * of zeros. */
 static int renew_size(struct recovery *recovery, struct segment *segment)
 {
+    uint64_t size = segment->zeroed > segment->size ? segment->zeroed : segment->size;
     struct segment_ref *ref;
     int error = segment_file(recovery->block, segment, SEGMENT_LOG, &ref);
     if (!error)
-        error = io_file_truncate(ref->file, (uint64_t)segment->size + 1);
+        error = io_file_truncate(ref->file, size + 1);
     if (!error)
-        error = io_file_truncate(ref->file, segment->size);
+        error = io_file_truncate(ref->file, size);
     if (!error)
-        ahead_forget(segment);
+        segment->reserved = (uint32_t)size;
     return error;
 }
 
@@ -272,7 +275,7 @@ static int walk(struct recovery *recovery)
             recovery->at = begin; /* both places say the same; the segment is known to be there */
         const struct segment *next = i + 1 < block->segment_count ? block->segments[i + 1] : NULL;
         int error = walk_segment(recovery, segment, next, i == first ? recovery->at.position : 0);
-        if (!error && segment->unsynced)
+        if (!error && (segment->unsynced || segment->zeroed > segment->size))
             error = renew_size(recovery, segment);
         if (error)
             return error;
