@@ -40,15 +40,21 @@ int io_thread_start(const char *name, void *(*run)(void *ctx), void *ctx, pthrea
     return 0;
 }
 
+uint64_t io_thread_slice_ns(void)
+{
+    struct scheduling now;
+    return syscall(SYS_sched_getattr, 0, &now, sizeof(now), 0) ? 0 : now.runtime_ns;
+}
+
 bool io_thread_short_turns(void)
 {
-    struct scheduling now = {0}, wish;
+    struct scheduling wish;
     if (syscall(SYS_sched_getattr, 0, &wish, sizeof(wish), 0) || wish.policy != SCHED_OTHER)
         return false;
     wish.runtime_ns = SHORT_SLICE_NS;
-    if (syscall(SYS_sched_setattr, 0, &wish, 0) || syscall(SYS_sched_getattr, 0, &now, sizeof(now), 0))
+    if (syscall(SYS_sched_setattr, 0, &wish, 0))
         return false;
-    short_turns = now.runtime_ns == SHORT_SLICE_NS; /* systems that know no such wish pass over it */
+    short_turns = io_thread_slice_ns() == SHORT_SLICE_NS; /* systems that know no such wish pass over it */
     return short_turns;
 }
 

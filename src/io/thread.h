@@ -17,6 +17,8 @@ int io_thread_start(const char *name, void *(*run)(void *ctx), void *ctx, pthrea
  * niceness and policies other than the usual one as they are. Whether it was granted: Linux does from 6.12
  * on. */
 bool io_thread_short_turns(void);
+/* The slice that the scheduler gives the calling thread, in ns; 0: it does not tell. */
+uint64_t io_thread_slice_ns(void);
 /* The thread worked for so long and a round of it ends: once that makes up a slice, those that wait for this
  * processor go first. A yield gives up the rest of a slice, so on a thread without short ones nothing
  * happens. */

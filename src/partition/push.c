@@ -285,6 +285,15 @@ static void gather_push(struct gather *gather, struct partition_push *push)
     list_push_back(&gather->added, &push->link);
 }
 
+/* A push that was not written: at the queue's head again, or failed. */
+static void put_back(struct partition *partition, struct partition_push *push, int error)
+{
+    if (stays_queued(error))
+        queue_return(partition, push);
+    else
+        push_finish(push, error);
+}
+
 /* Takes the notes back, newest first, and puts what is to be tried again at the queue's head; or fails it. */
 static void gather_undo(struct gather *gather, int error)
 {
@@ -294,10 +303,8 @@ static void gather_undo(struct gather *gather, int error)
         list_remove(&push->link);
         if (push->base_offset < gather->base_offset)
             push_stored(partition, push, push->base_offset, push->base_offset + 1, true);
-        else if (stays_queued(error))
-            queue_return(partition, push);
         else
-            push_finish(push, error);
+            put_back(partition, push, error);
     }
     while (!list_empty(&gather->added)) {
         struct partition_push *push = push_at(gather->added.prev);
@@ -305,10 +312,7 @@ static void gather_undo(struct gather *gather, int error)
             producers_forget_session(partition->producers, push->producer, push->session,
                                      push->command_index);
         list_remove(&push->link);
-        if (stays_queued(error))
-            queue_return(partition, push);
-        else
-            push_finish(push, error);
+        put_back(partition, push, error);
     }
 }
 
@@ -417,13 +421,19 @@ static void queue_refuse(struct partition *partition, int error)
     }
 }
 
+static int arm_retry(struct partition *partition)
+{
+    if (io_timer_armed(&partition->retry))
+        return 0;
+    return io_timer_start(partition->shard->loop, &partition->retry, IO_MS(RETRY_MS));
+}
+
 static void queue_block(struct partition *partition)
 {
     if (partition->draining)
         queue_refuse(partition, CLYMQ_ESHUTDOWN);
     partition->blocked = true;
-    if (!io_timer_armed(&partition->retry) &&
-        io_timer_start(partition->shard->loop, &partition->retry, IO_MS(RETRY_MS)) != 0)
+    if (arm_retry(partition))
         partition_fail_pushes(partition, CLYMQ_ENOMEM, CLYMQ_EUNCERTAIN);
 }
 
@@ -447,14 +457,6 @@ static void queue_unblock(struct partition *partition)
     io_timer_stop(partition->shard->loop, &partition->retry);
 }
 
-/* Mostly for a moment, and its end is told; the timer is for those who wait too long. Without memory for it
- * they wait until that end. */
-static void wait_for_room(struct partition *partition)
-{
-    if (!io_timer_armed(&partition->retry))
-        (void)io_timer_start(partition->shard->loop, &partition->retry, IO_MS(RETRY_MS));
-}
-
 void partition_pump_pushes(struct partition *partition)
 {
     while (!list_empty(&partition->refused)) {
@@ -473,7 +475,9 @@ void partition_pump_pushes(struct partition *partition)
             io_timer_start(partition->shard->loop, &partition->retry, 0) == 0)
             return;
         if (block_makes_room(partition_last(partition)->block)) {
-            wait_for_room(partition);
+            /* Mostly for a moment, and its end is told; the timer is for those who wait too long. Without
+             * memory for it they wait until that end. */
+            (void)arm_retry(partition);
             return;
         }
         if (!partition_can_write(partition)) {

@@ -61,8 +61,7 @@ struct ahead_room {
     struct store *store;
     struct block *block; /* NULL: closed meanwhile */
     struct segment_ref *ref;
-    int64_t base; /* of the segment */
-    uint64_t from, to;
+    uint64_t from, to; /* in the block's active segment, which stays it meanwhile */
     int error;
     struct io_work work;
 };
@@ -83,18 +82,13 @@ static void make_room(struct io_work *work)
 
 static void take_room(struct block *block, const struct ahead_room *room)
 {
-    struct segment *segment = block_segment_named(block, room->base);
-    if (!segment)
-        return;
+    struct segment *segment = block_active(block);
     if (room->error == CLYMQ_EUNSUPPORTED)
         block->store->cannot_reserve = true;
-    if (segment->reserved < room->to)
-        segment->reserved = (uint32_t)room->to;
+    segment->reserved = (uint32_t)room->to;
     if (room->error && room->error != CLYMQ_EUNSUPPORTED) {
         block->room_failed = true;
         (void)cut(segment, room->ref->file); /* some of it may be taken, and others need it */
-    } else if (segment != block_active(block)) {
-        ahead_end(segment, room->ref->file);
     }
 }
 
@@ -127,7 +121,6 @@ static bool leave_to_worker(struct block *block, const struct segment *segment, 
     room->store = store;
     room->block = block;
     room->ref = segment_ref_take(ref);
-    room->base = segment->base;
     room->from = segment->reserved;
     room->to = to;
     room->work = (struct io_work){.run = make_room, .done = room_made, .ctx = room};

@@ -303,9 +303,11 @@ void thrift_skip_push_struct(struct thrift_scan *scan)
     scan->levels[scan->depth++] = (struct thrift_level){.in_struct = true};
 }
 
-static int wait_for(struct thrift_scan *scan, struct bytes data, uint64_t need, size_t *ret_need)
+static int wait_for(uint64_t need, size_t limit, size_t *ret_need)
 {
-    *ret_need = need > data.len ? need : data.len + 1;
+    if (need > limit)
+        return CLYMQ_ETOOBIG;
+    *ret_need = need;
     return CLYMQ_EAGAIN;
 }
 
@@ -318,11 +320,8 @@ int thrift_skip_run(struct thrift_scan *scan, enum thrift_protocol protocol, str
             scan->depth--;
             continue;
         }
-        if (scan->at >= data.len) { /* beyond: inside a string; and each open level still takes a byte */
-            if (scan->at >= limit)
-                return CLYMQ_ETOOBIG;
-            return wait_for(scan, data, scan->at + 1, ret_need);
-        }
+        if (scan->at >= data.len) /* beyond: inside a string; and each open level still takes a byte */
+            return wait_for(scan->at + 1, limit, ret_need);
 
         struct step step = {.data = data, .at = scan->at};
         bool stop = false;
@@ -333,9 +332,9 @@ int thrift_skip_run(struct thrift_scan *scan, enum thrift_protocol protocol, str
         else
             error = protocol == THRIFT_BINARY ? binary_value(&step, level->types[level->turn], limit)
                                               : compact_value(&step, level->types[level->turn], limit);
-        if (error == CLYMQ_EAGAIN && step.need <= limit)
-            return wait_for(scan, data, step.need, ret_need);
-        if (error == CLYMQ_EAGAIN || (!error && step.at > limit))
+        if (error == CLYMQ_EAGAIN)
+            return wait_for(step.need, limit, ret_need);
+        if (!error && step.at > limit)
             return CLYMQ_ETOOBIG;
         if (error)
             return error;
@@ -354,6 +353,6 @@ int thrift_skip_run(struct thrift_scan *scan, enum thrift_protocol protocol, str
         }
     }
     if (scan->at > data.len)
-        return wait_for(scan, data, scan->at, ret_need);
+        return wait_for(scan->at, limit, ret_need);
     return 0;
 }

@@ -4,7 +4,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <cmocka.h>
 
@@ -12,12 +11,10 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <time.h>
 
-#include "base/error.h"
 #include "io/thread.h"
 
 static sem_t started; /* io_thread_start has returned */
@@ -70,6 +67,11 @@ static bool linux_at_least(int major, int minor)
     return has_major > major || (has_major == major && has_minor >= minor);
 }
 
+static bool short_turns_are_to_be_had(void)
+{
+    return linux_at_least(6, 12) && sched_getscheduler(0) == SCHED_OTHER;
+}
+
 static void *be_nice(void *ctx)
 {
     struct seen *seen = ctx;
@@ -85,7 +87,7 @@ static void short_turns_are_granted_and_leave_niceness(void **state)
 {
     struct seen seen = {.nice = -1};
     run_and_join(be_nice, &seen);
-    assert_int_equal(seen.granted, linux_at_least(6, 12) && sched_getscheduler(0) == SCHED_OTHER);
+    assert_int_equal(seen.granted, short_turns_are_to_be_had());
     assert_int_equal(seen.nice, 7);
     assert_int_equal(seen.policy, sched_getscheduler(0));
 }
@@ -172,7 +174,7 @@ static void turns_end_with_rounds(void **state)
     assert_int_equal(sched_setaffinity(0, sizeof(allowed), &allowed), 0);
     print_message("turns changed %d times, %d without\n", changes, without);
     assert_true(without > 0);
-    if (linux_at_least(6, 12) && sched_getscheduler(0) == SCHED_OTHER)
+    if (short_turns_are_to_be_had())
         assert_true(changes > TURNS / 2 && changes > 2 * without);
 }
 

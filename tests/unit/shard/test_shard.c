@@ -11,12 +11,12 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/mem.h"
 #include "io/sim.h"
+#include "io/thread.h"
 #include "shard/shard.h"
 
 enum { SHARDS_MAX = 4 };
@@ -283,31 +283,23 @@ static void test_tails(void **state)
     assert_int_equal(tails.spins, 1000);
 }
 
-/* How the scheduler sees the calling thread; see sched_setattr(2). */
-struct scheduling {
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime_ns, deadline_ns, period_ns;
-};
-
 static struct {
     struct shard_message message;
     struct latch latch;
-    struct scheduling seen;
+    int policy;
+    uint64_t slice_ns;
 } look;
 
 static void look_at_scheduling(struct shard *shard, struct shard_message *message)
 {
-    (void)syscall(SYS_sched_getattr, 0, &look.seen, sizeof(look.seen), 0);
+    look.policy = sched_getscheduler(0);
+    look.slice_ns = io_thread_slice_ns();
     latch_count(&look.latch);
 }
 
 /* As short as asked for, and shorter than this thread's: where slices are nobody's wish, both are 0. */
 static void test_short_turns(void **state)
 {
-    struct scheduling own = {0};
     struct shards *shards;
     latch_init(&look.latch, 1);
     look.message.run = look_at_scheduling;
@@ -316,10 +308,9 @@ static void test_short_turns(void **state)
     latch_wait(&look.latch);
     shards_stop(shards);
     shards_free(shards);
-    assert_int_equal(syscall(SYS_sched_getattr, 0, &own, sizeof(own), 0), 0);
-    assert_int_equal(look.seen.policy, own.policy);
-    if (own.policy == SCHED_OTHER)
-        assert_int_equal(look.seen.runtime_ns, own.runtime_ns ? 100000 : 0);
+    assert_int_equal(look.policy, sched_getscheduler(0));
+    if (look.policy == SCHED_OTHER)
+        assert_int_equal(look.slice_ns, io_thread_slice_ns() ? 100000 : 0);
 }
 
 static void test_limits(void **state)
