@@ -33,6 +33,11 @@ uint64_t os_loop_now_ns(struct io_loop *base)
     return loop->now_ns;
 }
 
+static uint64_t os_clock_ns(struct io_loop *base)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
 static int64_t os_wall_ms(struct io_loop *base)
 {
     return (int64_t)(clock_ns(CLOCK_REALTIME) / 1000000u);
@@ -179,6 +184,7 @@ const struct io_loop_ops os_loop_ops = {
     .stop = os_stop,
     .wake = os_wake,
     .now_ns = os_loop_now_ns,
+    .clock_ns = os_clock_ns,
     .wall_ms = os_wall_ms,
     .random = os_random,
     .timer_start = os_timer_start,

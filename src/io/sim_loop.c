@@ -19,6 +19,7 @@ enum {
     WORK_MAX_NS = 1000000,
     TELL_MIN_NS = 1000,
     TELL_MAX_NS = 50000,
+    LOOK_NS = 50000,
 };
 /* timer, wake and the workers' */
 enum { LOOP_EVENTS = 2 + SIM_WORKERS };
@@ -38,6 +39,11 @@ void sim_loop_leave(struct sim_loop *loop, struct io_loop *outer)
 static uint64_t sim_now_ns(struct io_loop *base)
 {
     return sim_loop_of(base)->world->now_ns;
+}
+
+static uint64_t sim_clock_ns(struct io_loop *base)
+{
+    return LOOK_NS * ++sim_loop_of(base)->looks;
 }
 
 static int64_t sim_wall_ms(struct io_loop *base)
@@ -304,6 +310,7 @@ const struct io_loop_ops sim_loop_ops = {
     .stop = sim_stop,
     .wake = sim_wake,
     .now_ns = sim_now_ns,
+    .clock_ns = sim_clock_ns,
     .wall_ms = sim_wall_ms,
     .random = sim_random,
     .timer_start = sim_timer_start,

@@ -58,6 +58,7 @@ struct sim_loop {
     struct list link; /* in process->loops or world->dead_loops */
     unsigned id;
     bool dead;
+    uint64_t looks; /* at the running clock */
     struct heap timers;
     struct sim_event timer, wake;
     struct list ops, works; /* waiting for a worker */

@@ -54,6 +54,7 @@ void net_conn_release(struct net_conn *conn)
 
 void net_conn_touch(struct net_conn *conn)
 {
+    assert(conn->state != NET_CONN_CLOSED);
     conn->active_ns = net_part_now(conn->part);
     list_remove(&conn->active);
     list_push_back(&conn->part->conns, &conn->active);
@@ -109,32 +110,22 @@ void net_conn_close(struct net_conn *conn, enum net_close_reason reason)
     struct net_part *part = conn->part;
     net_conn_hold(conn);
     log_close(conn, reason);
+    bool orderly = conn->state == NET_CONN_LINGERING, arriving = conn->state == NET_CONN_ARRIVING;
     conn->state = NET_CONN_CLOSED;
     net_limits_unpause(conn);
     list_remove(&conn->active);
     list_remove(&conn->receiving);
     list_remove(&conn->sending);
     list_remove(&conn->flushing);
-    io_stream_close(conn->stream);
-    conn->stream = NULL;
-    if (conn->socket)
-        io_socket_close(conn->socket);
-    conn->socket = NULL;
     drop_input(conn);
     drop_answers(conn);
     net_limits_yield(conn);
-    part->open--;
-    metric_set(part->metrics.connections, part->open);
     metric_set(part->metrics.inflight, part->inflight);
     metric_add(part->metrics.closed[reason], 1);
     const struct net_server_config *config = &conn->server->config;
     if (config->on_conn_closed)
         config->on_conn_closed(config->ctx, part->shard, conn->id);
-    conn->closed_message.run = net_server_conn_closed;
-    shard_send(home_shard(conn), &conn->closed_message);
-    if (part->draining && part->open == 0)
-        net_part_tail_later(part);
-    net_conn_release(conn);
+    net_closing_add(conn, orderly || arriving);
 }
 
 void net_conn_free(struct net_conn *conn)

@@ -2,11 +2,12 @@
  * answers, and the server's part on each shard. Internal to net/.
  *
  * Life of a connection. Shard 0 accepts, counts and allocates it, keeps it in the server's list `all`, and
- * sends it (as a message) to its shard, where everything else happens. When its socket is closed it is
- * reported to shard 0, which uncounts it; when its last call is answered, too, it is sent to shard 0 once
- * more and freed there. Messages of one shard arrive in order, so no report is under way any more when a part
- * tells shard 0 that it has stopped. Whatever happens, every connection is in `all`, which is how
- * net_server_free finds all memory, also that of a crashed simulated process.
+ * sends it (as a message) to its shard, where everything else happens. It is closed, and soon after its
+ * socket is (closing.c). When that is done it is reported to shard 0, which uncounts it; when its last call
+ * is answered, too, it is sent to shard 0 once more and freed there. Messages of one shard arrive in order,
+ * so no report is under way any more when a part tells shard 0 that it has stopped. Whatever happens, every
+ * connection is in `all`, which is how net_server_free finds all memory, also that of a crashed simulated
+ * process.
  *
  * Nothing here closes a connection from inside a handler's call: answering only marks it for the end of the
  * round (net_part_tail), where answers are written, reading resumes and connections end. */
@@ -83,7 +84,7 @@ struct net_conn {
     bool blocked;       /* the socket takes no more output for now */
     bool oversized;     /* the message in input is too big: only its header is waited for */
     bool failed;        /* an answer could not be made: close at the end of the round */
-    struct list active; /* part->conns */
+    struct list active; /* part->conns; closed, while its socket is open: part->closing */
     struct list receiving, sending, flushing, waiting;
     struct net_input input;
     size_t input_held; /* of input and stash, as counted in part->inflight */
@@ -117,6 +118,7 @@ struct net_part {
     struct list flushing;      /* to look at in the tail */
     struct list waiting;       /* paused by the shard's share of memory */
     struct list large_waiting; /* likewise, in the middle of a large message */
+    struct list closing;       /* closed, and their sockets not yet */
     struct net_conn *large;    /* the one connection that may go on in that case */
     bool large_came;           /* its message is there: the next connection's turn once it is answered */
     struct list spare_slots;   /* memory of ended calls, for the next ones */
@@ -124,10 +126,11 @@ struct net_part {
     int64_t inflight, inflight_max;
     uint64_t round_ns;             /* the round of events that these are of: */
     size_t round_read, round_sent; /* by all connections: bytes, and what calls cost as bytes; bytes */
+    uint64_t round_closing_ns;     /* spent on closing sockets */
     int64_t open;                  /* connections with a socket */
     bool draining, stopped, tail_armed, grace_over;
     struct shard_tail tail;
-    struct io_timer tick, grace;
+    struct io_timer tick, grace, next_closing;
     struct shard_message stop_message, stopped_message;
     struct net_part_metrics metrics;
     struct metric unused; /* stands in where there is no registry */
@@ -181,6 +184,12 @@ void net_conn_resume(struct net_conn *conn);
 /* Frees all memory of a connection whose loop is dead or which is closed. Payloads are released. */
 void net_conn_free(struct net_conn *conn);
 
+/* closing.c */
+/* conn has just been closed: closes its socket and reports it, now or in one of the next rounds, and then
+ * releases conn. Now: closed in good order, after its last answer, or before it was admitted. */
+void net_closing_add(struct net_conn *conn, bool now);
+void net_closing_init(struct net_part *part);
+
 /* call.c */
 /* Makes calls of a message, which it takes over. false: conn was closed. */
 bool net_call_receive(struct net_conn *conn, struct net_message *message);
@@ -226,10 +235,12 @@ void net_limits_tick(struct net_part *part);
 int net_part_new(struct net_server *server, struct shard *shard, struct metrics *metrics,
                  struct net_part **ret_part);
 void net_part_free(struct net_part *part);
-/* conn will be looked at in the tail of the round. */
+/* Where another round has begun, counts what is counted by the round anew. */
+void net_part_see_round(struct net_part *part);
 /* How much one connection may move in this round: most, but only least once all of them together have had
  * their share of it (so that who has little to say waits for little). */
 size_t net_part_allowance(struct net_part *part, const size_t *moved, size_t most, size_t least);
+/* conn will be looked at in the tail of the round. */
 void net_part_flush_later(struct net_conn *conn);
 void net_part_tail_later(struct net_part *part);
 int net_part_keep_time(struct net_part *part);

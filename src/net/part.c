@@ -35,13 +35,19 @@ static void on_tick(struct io_timer *timer)
 
 enum { ROUND_BYTES = 64 * 1024 };
 
-size_t net_part_allowance(struct net_part *part, const size_t *moved, size_t most, size_t least)
+void net_part_see_round(struct net_part *part)
 {
     uint64_t now = net_part_now(part);
-    if (now != part->round_ns) {
-        part->round_ns = now;
-        part->round_read = part->round_sent = 0;
-    }
+    if (now == part->round_ns)
+        return;
+    part->round_ns = now;
+    part->round_read = part->round_sent = 0;
+    part->round_closing_ns = 0;
+}
+
+size_t net_part_allowance(struct net_part *part, const size_t *moved, size_t most, size_t least)
+{
+    net_part_see_round(part);
     return *moved < ROUND_BYTES ? most : least;
 }
 
@@ -173,6 +179,7 @@ int net_part_new(struct net_server *server, struct shard *shard, struct metrics 
                             &part->waiting, &part->large_waiting, &part->spare_slots};
     for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++)
         list_init(lists[i]);
+    net_closing_init(part);
     list_init(&part->tail.link);
     part->tail.run = net_part_tail;
     part->tail.ctx = part;

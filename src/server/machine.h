@@ -14,7 +14,8 @@ void machine_name(char out[MACHINE_NAME_CAP]);
 void machine_host(char out[MACHINE_NAME_CAP]);
 /* Processor cores that this process may use, 1–256. */
 unsigned machine_cores(void);
-/* Raises the limit of open descriptors as far as allowed; the limit now. */
+/* Raises the limit of open descriptors as far as allowed, and makes room for as many (65,536 at most) in the
+ * kernel's table of them; the limit now. Before there are threads. */
 uint64_t machine_raise_descriptors(void);
 
 #endif

@@ -16,6 +16,12 @@ def pull(key="0", offset=0):
     return types.PullRequest(consumer="c", topic="t", key=key, offset=offset, size=1, option=4)
 
 
+def table_size(server):
+    """Of the kernel's table of the server's descriptors."""
+    with open(f"/proc/{server.process.pid}/status") as status:
+        return int(next(line.split()[1] for line in status if line.startswith("FDSize:")))
+
+
 class ManyConnections(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -35,7 +41,8 @@ class ManyConnections(unittest.TestCase):
         from test_python_thrift import call_bytes
 
         request = call_bytes("pull", 7, pull())
-        before = server.rss_bytes()
+        before, table = server.rss_bytes(), table_size(server)
+        self.assertGreater(table, WANTED)
         connections = []
         self.addCleanup(lambda: [c.close() for c in connections])
         # More than one source address, since one has 28,000 ports at most.
@@ -53,6 +60,7 @@ class ManyConnections(unittest.TestCase):
         per_connection = (server.rss_bytes() - before) / WANTED
         print(f"{per_connection:.0f} bytes of resident memory a connection")
         self.assertLess(per_connection, 16384)
+        self.assertEqual(table_size(server), table)  # where it grows, the shard that accepts stands still
         with harness.broker(server) as client:
             client.pull(pull())
         self.assertEqual(server.stop(), 0)

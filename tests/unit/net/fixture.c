@@ -224,9 +224,14 @@ static bool is_stopped(void *ctx)
     return ((struct env *)ctx)->server_stopped;
 }
 
-void env_stop(struct env *env, int64_t grace_ms)
+void env_begin_stop(struct env *env, int64_t grace_ms)
 {
     net_server_stop(env->server, grace_ms, on_stopped, env);
+}
+
+void env_stop(struct env *env, int64_t grace_ms)
+{
+    env_begin_stop(env, grace_ms);
     env_run_until(env, is_stopped, env, (int)grace_ms + 5000);
 }
 
