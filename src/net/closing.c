@@ -1,21 +1,23 @@
 /* Sockets of connections that have been closed. The kernel frees what waits in a socket while it is closed,
  * up to a millisecond for one that holds megabytes, and hundreds may end at once: a round closes sockets for
- * so long and leaves the others, in order, to the next ones. */
+ * about so long and leaves the others, in order, to the next ones. The more there are the more of them a
+ * round closes, so that they never become many more than come in 256 rounds.
+ *
+ * Where all has been read that had come there is little to free, and what the peer still sends would turn a
+ * late close into a reset, which takes the last answers from it: that socket is closed at once. */
 #include "net/conn.h"
 
-enum { ROUND_NS = 200 * 1000 };
+enum { ROUND_NS = 200 * 1000, ROUND_PART = 256 };
 
 /* conn may be gone afterwards. */
 static void close_socket(struct net_conn *conn)
 {
     struct net_part *part = conn->part;
-    uint64_t begun_ns = io_loop_clock_ns(part->shard->loop);
     io_stream_close(conn->stream);
     conn->stream = NULL;
     if (conn->socket)
         io_socket_close(conn->socket);
     conn->socket = NULL;
-    part->round_closing_ns += io_loop_clock_ns(part->shard->loop) - begun_ns;
     part->open--;
     metric_set(part->metrics.connections, part->open);
     conn->closed_message.run = net_server_conn_closed;
@@ -25,37 +27,47 @@ static void close_socket(struct net_conn *conn)
     net_conn_release(conn);
 }
 
-static bool may_close(struct net_part *part)
+static void close_in_round(struct net_conn *conn)
 {
-    net_part_see_round(part);
-    return part->round_closing_ns < ROUND_NS;
+    struct net_part *part = conn->part;
+    uint64_t begun_ns = io_loop_clock_ns(part->shard->loop);
+    close_socket(conn);
+    part->round_closing_ns += io_loop_clock_ns(part->shard->loop) - begun_ns;
+}
+
+static void close_first(struct net_part *part)
+{
+    part->closing_count--;
+    close_in_round(CONTAINER_OF(list_pop_front(&part->closing), struct net_conn, active));
 }
 
 static void on_next_closing(struct io_timer *timer)
 {
     struct net_part *part = CONTAINER_OF(timer, struct net_part, next_closing);
+    int64_t least = part->closing_count / ROUND_PART;
     net_part_see_round(part);
-    part->round_closing_ns = 0; /* another round, also where the simulated clock stands still */
-    while (!list_empty(&part->closing) && may_close(part))
-        close_socket(CONTAINER_OF(list_pop_front(&part->closing), struct net_conn, active));
-    if (!list_empty(&part->closing)) /* in the place just left, since closing arms no timer: cannot fail */
-        (void)io_timer_start(part->shard->loop, timer, 0);
+    part->round_closing_ns = 0; /* also where the simulated clock stands still */
+    while (!list_empty(&part->closing) && (least-- > 0 || part->round_closing_ns < ROUND_NS))
+        close_first(part);
+    if (!list_empty(&part->closing) && io_timer_start(part->shard->loop, timer, 0))
+        while (!list_empty(&part->closing))
+            close_first(part);
 }
 
 void net_closing_add(struct net_conn *conn, bool now)
 {
     struct net_part *part = conn->part;
-    bool waits = !now && !(list_empty(&part->closing) && may_close(part));
-    /* Without memory for the timer nobody would close it later. */
-    if (waits && !io_timer_armed(&part->next_closing) &&
-        io_timer_start(part->shard->loop, &part->next_closing, 0))
-        waits = false;
-    if (!waits) {
+    net_part_see_round(part);
+    if (now) {
         close_socket(conn);
-        return;
+    } else if (list_empty(&part->closing) && (part->round_closing_ns < ROUND_NS ||
+                                              io_timer_start(part->shard->loop, &part->next_closing, 0))) {
+        close_in_round(conn); /* also without memory for the timer */
+    } else {
+        io_stream_watch(conn->stream, 0);
+        list_push_back(&part->closing, &conn->active);
+        part->closing_count++;
     }
-    io_stream_watch(conn->stream, 0);
-    list_push_back(&part->closing, &conn->active);
 }
 
 void net_closing_init(struct net_part *part)

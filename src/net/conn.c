@@ -110,7 +110,8 @@ void net_conn_close(struct net_conn *conn, enum net_close_reason reason)
     struct net_part *part = conn->part;
     net_conn_hold(conn);
     log_close(conn, reason);
-    bool orderly = conn->state == NET_CONN_LINGERING, arriving = conn->state == NET_CONN_ARRIVING;
+    /* Who is not admitted takes nobody's place meanwhile. */
+    bool now = conn->drained || conn->state == NET_CONN_ARRIVING;
     conn->state = NET_CONN_CLOSED;
     net_limits_unpause(conn);
     list_remove(&conn->active);
@@ -125,7 +126,7 @@ void net_conn_close(struct net_conn *conn, enum net_close_reason reason)
     const struct net_server_config *config = &conn->server->config;
     if (config->on_conn_closed)
         config->on_conn_closed(config->ctx, part->shard, conn->id);
-    net_closing_add(conn, orderly || arriving);
+    net_closing_add(conn, now);
 }
 
 void net_conn_free(struct net_conn *conn)
@@ -262,6 +263,7 @@ static void take_messages(struct net_conn *conn, struct bytes span)
 static void hear_end(struct net_conn *conn)
 {
     if (conn->calls == 0) {
+        conn->drained = true;
         net_conn_close(conn, NET_CLOSE_PEER);
         return;
     }
@@ -336,11 +338,14 @@ static void discard_round(struct net_conn *conn)
         if (count == CLYMQ_EAGAIN) {
             /* A stopping server waits for nobody who is silent; after a refusal the rest of the message is
              * awaited. */
-            if (conn->finish_reason == NET_CLOSE_STOP || conn->refused_left <= 0)
+            if (conn->finish_reason == NET_CLOSE_STOP || conn->refused_left <= 0) {
+                conn->drained = true;
                 net_conn_close(conn, conn->finish_reason);
+            }
             return;
         }
         if (count <= 0) {
+            conn->drained = count == 0;
             net_conn_close(conn, conn->finish_reason);
             return;
         }

@@ -84,6 +84,7 @@ struct net_conn {
     bool blocked;       /* the socket takes no more output for now */
     bool oversized;     /* the message in input is too big: only its header is waited for */
     bool failed;        /* an answer could not be made: close at the end of the round */
+    bool drained;       /* being closed with all read that had come */
     struct list active; /* part->conns; closed, while its socket is open: part->closing */
     struct list receiving, sending, flushing, waiting;
     struct net_input input;
@@ -118,10 +119,11 @@ struct net_part {
     struct list flushing;      /* to look at in the tail */
     struct list waiting;       /* paused by the shard's share of memory */
     struct list large_waiting; /* likewise, in the middle of a large message */
-    struct list closing;       /* closed, and their sockets not yet */
-    struct net_conn *large;    /* the one connection that may go on in that case */
-    bool large_came;           /* its message is there: the next connection's turn once it is answered */
-    struct list spare_slots;   /* memory of ended calls, for the next ones */
+    struct list closing;       /* closed, and their sockets not yet; next_closing is armed just then */
+    int64_t closing_count;
+    struct net_conn *large;  /* the one connection that may go on in that case */
+    bool large_came;         /* its message is there: the next connection's turn once it is answered */
+    struct list spare_slots; /* memory of ended calls, for the next ones */
     int64_t spare_count;
     int64_t inflight, inflight_max;
     uint64_t round_ns;             /* the round of events that these are of: */
@@ -186,7 +188,7 @@ void net_conn_free(struct net_conn *conn);
 
 /* closing.c */
 /* conn has just been closed: closes its socket and reports it, now or in one of the next rounds, and then
- * releases conn. Now: closed in good order, after its last answer, or before it was admitted. */
+ * releases conn. Now: also where the round has done its share of that. */
 void net_closing_add(struct net_conn *conn, bool now);
 void net_closing_init(struct net_part *part);
 

@@ -74,6 +74,7 @@ static void stop_if_done(struct net_part *part)
         return;
     io_timer_stop(part->shard->loop, &part->tick);
     io_timer_stop(part->shard->loop, &part->grace);
+    assert(list_empty(&part->closing) && part->closing_count == 0 && !io_timer_armed(&part->next_closing));
     part->stopped = true;
     part->stopped_message.run = net_server_part_stopped;
     shard_send(shards_get(part->server->shards, 0), &part->stopped_message);
@@ -140,7 +141,7 @@ static int register_metrics(struct net_part *part, struct metrics *metrics)
         enum metric_type type;
         const char *name, *help;
     } rows[] = {
-        {METRIC_GAUGE, "clymq_net_connections", "Open incoming connections."},
+        {METRIC_GAUGE, "clymq_net_connections", "Incoming connections whose socket is open."},
         {METRIC_COUNTER, "clymq_net_calls_total", "Calls received."},
         {METRIC_COUNTER, "clymq_net_received_bytes_total", "Bytes received from clients."},
         {METRIC_COUNTER, "clymq_net_sent_bytes_total", "Bytes sent to clients."},

@@ -4,14 +4,13 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-enum { TABLE_MAX = 65536 }; /* descriptors: a table of 512 KiB */
 
 void machine_host(char out[MACHINE_NAME_CAP])
 {
@@ -80,19 +79,6 @@ unsigned machine_cores(void)
     return count < 1 ? 1 : count > 256 ? 256 : (unsigned)count;
 }
 
-/* The kernel's table of descriptors doubles as it fills, and in a process with threads whoever opens the next
- * one then waits for up to 15 ms. With one thread it costs nothing. */
-static void size_table(uint64_t descriptors)
-{
-    int first = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (first < 0)
-        return;
-    int last = fcntl(first, F_DUPFD_CLOEXEC, (int)(descriptors < TABLE_MAX ? descriptors : TABLE_MAX) - 1);
-    if (last >= 0)
-        close(last);
-    close(first);
-}
-
 uint64_t machine_raise_descriptors(void)
 {
     struct rlimit limit;
@@ -105,6 +91,18 @@ uint64_t machine_raise_descriptors(void)
         if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
             limit = raised;
     }
-    size_table(limit.rlim_cur);
     return limit.rlim_cur;
+}
+
+void machine_expect_descriptors(uint64_t count)
+{
+    int first = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    if (first < 0)
+        return;
+    int last = count > 0 && count <= INT_MAX ? fcntl(first, F_DUPFD_CLOEXEC, (int)count - 1) : -1;
+
+    if (last >= 0)
+        close(last);
+    close(first);
 }

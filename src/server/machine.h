@@ -14,8 +14,10 @@ void machine_name(char out[MACHINE_NAME_CAP]);
 void machine_host(char out[MACHINE_NAME_CAP]);
 /* Processor cores that this process may use, 1–256. */
 unsigned machine_cores(void);
-/* Raises the limit of open descriptors as far as allowed, and makes room for as many (65,536 at most) in the
- * kernel's table of them; the limit now. Before there are threads. */
+/* Raises the limit of open descriptors as far as allowed; the limit now. */
 uint64_t machine_raise_descriptors(void);
+/* Gives the kernel's table of descriptors room for as many, 8 bytes each. It doubles as it fills, and where
+ * there are threads whoever opens the next one then waits for up to 15 ms: call it before there are. */
+void machine_expect_descriptors(uint64_t count);
 
 #endif

@@ -289,6 +289,7 @@ static void share_descriptors(struct server *server, unsigned shards)
                  " files will be open; raise it (ulimit -n, LimitNOFILE=) or lower those options",
                  limit, needed, connections, files);
     }
+    machine_expect_descriptors(limit < needed ? limit : needed);
     server->connections.max = (int64_t)connections;
     server->open_files = files / shards > 0 ? (int64_t)(files / shards) : 1;
 }

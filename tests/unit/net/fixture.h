@@ -67,8 +67,8 @@ void env_start(struct env *env, unsigned shards, const struct net_limits *limits
 /* Runs both sides until done() says so; fails the test after limit_ms of the loop's time. */
 void env_run_until(struct env *env, bool (*done)(void *ctx), void *ctx, int limit_ms);
 void env_run_for(struct env *env, int ms);
-/* Stops the server; and waits for it. */
 void env_begin_stop(struct env *env, int64_t grace_ms);
+/* Stops the server and waits until it has. */
 void env_stop(struct env *env, int64_t grace_ms);
 int64_t env_metric(struct env *env, const char *name_and_labels);
 /* Answers held[index] with ret true and err = its message. */
