@@ -10,18 +10,14 @@
 enum { ROUND_NS = 200 * 1000, ROUND_PART = 256 };
 
 /* conn may be gone afterwards. */
-static void close_socket(struct net_conn *conn)
+static void close_and_report(struct net_conn *conn)
 {
     struct net_part *part = conn->part;
-    io_stream_close(conn->stream);
-    conn->stream = NULL;
-    if (conn->socket)
-        io_socket_close(conn->socket);
-    conn->socket = NULL;
+    net_conn_close_socket(conn);
     part->open--;
     metric_set(part->metrics.connections, part->open);
     conn->closed_message.run = net_server_conn_closed;
-    shard_send(shards_get(conn->server->shards, 0), &conn->closed_message);
+    shard_send(net_server_home(conn->server), &conn->closed_message);
     if (part->draining && part->open == 0)
         net_part_tail_later(part);
     net_conn_release(conn);
@@ -31,7 +27,7 @@ static void close_in_round(struct net_conn *conn)
 {
     struct net_part *part = conn->part;
     uint64_t begun_ns = io_loop_clock_ns(part->shard->loop);
-    close_socket(conn);
+    close_and_report(conn);
     part->round_closing_ns += io_loop_clock_ns(part->shard->loop) - begun_ns;
 }
 
@@ -59,7 +55,7 @@ void net_closing_add(struct net_conn *conn, bool now)
     struct net_part *part = conn->part;
     net_part_see_round(part);
     if (now) {
-        close_socket(conn);
+        close_and_report(conn);
     } else if (list_empty(&part->closing) && (part->round_closing_ns < ROUND_NS ||
                                               io_timer_start(part->shard->loop, &part->next_closing, 0))) {
         close_in_round(conn); /* also without memory for the timer */

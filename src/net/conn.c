@@ -36,11 +36,6 @@ const char *net_close_reason_name(enum net_close_reason reason)
     return names[reason];
 }
 
-static struct shard *home_shard(const struct net_conn *conn)
-{
-    return shards_get(conn->server->shards, 0);
-}
-
 void net_conn_release(struct net_conn *conn)
 {
     assert(conn->busy > 0);
@@ -49,7 +44,7 @@ void net_conn_release(struct net_conn *conn)
     if (conn->part->stopped)
         return; /* net_server_free has it */
     conn->free_message.run = net_server_conn_free;
-    shard_send(home_shard(conn), &conn->free_message);
+    shard_send(net_server_home(conn->server), &conn->free_message);
 }
 
 void net_conn_touch(struct net_conn *conn)
@@ -103,7 +98,8 @@ static void drop_answers(struct net_conn *conn)
         net_slot_end(net_slot_of(dropped.next));
 }
 
-void net_conn_close(struct net_conn *conn, enum net_close_reason reason)
+/* drained: with all read that had come. */
+static void close_conn(struct net_conn *conn, enum net_close_reason reason, bool drained)
 {
     if (conn->state == NET_CONN_CLOSED)
         return;
@@ -111,7 +107,7 @@ void net_conn_close(struct net_conn *conn, enum net_close_reason reason)
     net_conn_hold(conn);
     log_close(conn, reason);
     /* Who is not admitted takes nobody's place meanwhile. */
-    bool now = conn->drained || conn->state == NET_CONN_ARRIVING;
+    bool now = drained || conn->state == NET_CONN_ARRIVING;
     conn->state = NET_CONN_CLOSED;
     net_limits_unpause(conn);
     list_remove(&conn->active);
@@ -129,13 +125,23 @@ void net_conn_close(struct net_conn *conn, enum net_close_reason reason)
     net_closing_add(conn, now);
 }
 
-void net_conn_free(struct net_conn *conn)
+void net_conn_close(struct net_conn *conn, enum net_close_reason reason)
+{
+    close_conn(conn, reason, false);
+}
+
+void net_conn_close_socket(struct net_conn *conn)
 {
     io_stream_close(conn->stream);
+    conn->stream = NULL;
     if (conn->socket)
         io_socket_close(conn->socket);
-    conn->stream = NULL;
     conn->socket = NULL;
+}
+
+void net_conn_free(struct net_conn *conn)
+{
+    net_conn_close_socket(conn);
     conn->state = NET_CONN_CLOSED;
     conn->part->stopped = true; /* also in a crashed process: nothing is sent any more */
     drop_input(conn);
@@ -263,8 +269,7 @@ static void take_messages(struct net_conn *conn, struct bytes span)
 static void hear_end(struct net_conn *conn)
 {
     if (conn->calls == 0) {
-        conn->drained = true;
-        net_conn_close(conn, NET_CLOSE_PEER);
+        close_conn(conn, NET_CLOSE_PEER, true);
         return;
     }
     conn->state = NET_CONN_FINISHING;
@@ -338,15 +343,12 @@ static void discard_round(struct net_conn *conn)
         if (count == CLYMQ_EAGAIN) {
             /* A stopping server waits for nobody who is silent; after a refusal the rest of the message is
              * awaited. */
-            if (conn->finish_reason == NET_CLOSE_STOP || conn->refused_left <= 0) {
-                conn->drained = true;
-                net_conn_close(conn, conn->finish_reason);
-            }
+            if (conn->finish_reason == NET_CLOSE_STOP || conn->refused_left <= 0)
+                close_conn(conn, conn->finish_reason, true);
             return;
         }
         if (count <= 0) {
-            conn->drained = count == 0;
-            net_conn_close(conn, conn->finish_reason);
+            close_conn(conn, conn->finish_reason, count == 0);
             return;
         }
         round += (size_t)count;
@@ -485,7 +487,7 @@ void net_conn_arrive(struct shard *shard, struct shard_message *message)
     }
     if (conn->server->config.limits.max_connections_per_address > 0) {
         conn->message.run = net_server_admit;
-        shard_send(home_shard(conn), &conn->message);
+        shard_send(net_server_home(conn->server), &conn->message);
         return;
     }
     conn_open(conn);

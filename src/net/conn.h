@@ -84,7 +84,6 @@ struct net_conn {
     bool blocked;       /* the socket takes no more output for now */
     bool oversized;     /* the message in input is too big: only its header is waited for */
     bool failed;        /* an answer could not be made: close at the end of the round */
-    bool drained;       /* being closed with all read that had come */
     struct list active; /* part->conns; closed, while its socket is open: part->closing */
     struct list receiving, sending, flushing, waiting;
     struct net_input input;
@@ -168,6 +167,12 @@ struct net_server {
     struct metric unused;
 };
 
+/* Shard 0. */
+static inline struct shard *net_server_home(const struct net_server *server)
+{
+    return shards_get(server->shards, 0);
+}
+
 /* conn.c */
 void net_conn_arrive(struct shard *shard, struct shard_message *message);
 void net_conn_close(struct net_conn *conn, enum net_close_reason reason);
@@ -183,6 +188,8 @@ void net_conn_touch(struct net_conn *conn);
  */
 void net_conn_settle(struct net_conn *conn);
 void net_conn_resume(struct net_conn *conn);
+/* The socket alone, of a closed one or one that is freed. */
+void net_conn_close_socket(struct net_conn *conn);
 /* Frees all memory of a connection whose loop is dead or which is closed. Payloads are released. */
 void net_conn_free(struct net_conn *conn);
 

@@ -77,7 +77,7 @@ static void stop_if_done(struct net_part *part)
     assert(list_empty(&part->closing) && part->closing_count == 0 && !io_timer_armed(&part->next_closing));
     part->stopped = true;
     part->stopped_message.run = net_server_part_stopped;
-    shard_send(shards_get(part->server->shards, 0), &part->stopped_message);
+    shard_send(net_server_home(part->server), &part->stopped_message);
 }
 
 static void net_part_tail(struct shard_tail *tail)

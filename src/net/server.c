@@ -128,7 +128,7 @@ static int server_init(struct net_server *server, struct shards *shards,
     server->config.address = server->address;
     server->config.name = server->name;
     /* Ids of different servers differ by random high bits. */
-    struct shard *home = shards_get(shards, 0);
+    struct shard *home = net_server_home(server);
     server->next_id = (rng_next(&home->rng) << SEQUENCE_BITS) + 1;
     int error = register_metrics(server, metrics);
     for (unsigned i = 0; !error && i < server->count; i++)
