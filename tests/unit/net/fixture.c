@@ -229,10 +229,15 @@ void env_begin_stop(struct env *env, int64_t grace_ms)
     net_server_stop(env->server, grace_ms, on_stopped, env);
 }
 
+void env_wait_stopped(struct env *env, int limit_ms)
+{
+    env_run_until(env, is_stopped, env, limit_ms);
+}
+
 void env_stop(struct env *env, int64_t grace_ms)
 {
     env_begin_stop(env, grace_ms);
-    env_run_until(env, is_stopped, env, (int)grace_ms + 5000);
+    env_wait_stopped(env, (int)grace_ms + 5000);
 }
 
 int64_t env_metric(struct env *env, const char *name_and_labels)

@@ -55,11 +55,12 @@ struct env {
 int env_setup_real(void **state);
 int env_setup_sim(void **state);
 int env_teardown(void **state);
-#define TEST_BOTH(function)                                                                                  \
-    {#function "_real", function, env_setup_real, env_teardown, NULL},                                       \
+#define TEST_SIM(function)                                                                                   \
     {                                                                                                        \
 #function "_sim", function, env_setup_sim, env_teardown, NULL                                        \
     }
+#define TEST_BOTH(function)                                                                                  \
+    {#function "_real", function, env_setup_real, env_teardown, NULL}, TEST_SIM(function)
 
 struct net_limits env_limits(void);
 /* Makes shards and starts the server; fails the test when it cannot. */
@@ -67,9 +68,10 @@ void env_start(struct env *env, unsigned shards, const struct net_limits *limits
 /* Runs both sides until done() says so; fails the test after limit_ms of the loop's time. */
 void env_run_until(struct env *env, bool (*done)(void *ctx), void *ctx, int limit_ms);
 void env_run_for(struct env *env, int ms);
-void env_begin_stop(struct env *env, int64_t grace_ms);
-/* Stops the server and waits until it has. */
+/* Stops the server and waits until it has; or each for itself. */
 void env_stop(struct env *env, int64_t grace_ms);
+void env_begin_stop(struct env *env, int64_t grace_ms);
+void env_wait_stopped(struct env *env, int limit_ms);
 int64_t env_metric(struct env *env, const char *name_and_labels);
 /* Answers held[index] with ret true and err = its message. */
 void env_answer_held(struct env *env, int index);

@@ -5,7 +5,7 @@
 #include "unit/refused_timer.h"
 
 /* A round closes sockets for 200 µs, and of a look at the simulated clock to the next one are 50. */
-enum { CLIENTS = 100, ROUND_CLOSES = 4 };
+enum { CLIENTS = 100, ROUND_CLOSES = 4, IDLE_MS = 500 };
 
 static const struct thrift_form framed = {THRIFT_BINARY, THRIFT_FRAMED, 0};
 
@@ -29,13 +29,14 @@ static bool all_closed(void *ctx)
     return ((struct env *)ctx)->closed == CLIENTS;
 }
 
-static bool stopped(void *ctx)
+/* A server, and clients that it closes all at once when they have been idle for so long; 0: for the usual
+ * time. */
+static void begin(struct env *env, struct raw *raws, int64_t idle_ms)
 {
-    return ((struct env *)ctx)->server_stopped;
-}
-
-static void connect_all(struct env *env, struct raw *raws)
-{
+    struct net_limits limits = env_limits();
+    if (idle_ms)
+        limits.idle_ms = idle_ms;
+    env_start(env, 1, &limits);
     for (int i = 0; i < CLIENTS; i++)
         raw_connect(&raws[i], env);
     env_run_until(env, all_accepted, env, 20000);
@@ -69,11 +70,8 @@ static int64_t most_closed_by_event(struct env *env, int ms)
 static void test_at_once(void **state)
 {
     struct env *env = *state;
-    struct net_limits limits = env_limits();
-    limits.idle_ms = 500;
-    env_start(env, 1, &limits);
     struct raw raws[CLIENTS];
-    connect_all(env, raws);
+    begin(env, raws, IDLE_MS);
     if (env->simulated)
         assert_in_range(most_closed_by_event(env, 1000), 2, ROUND_CLOSES);
     expect_all_closed(env, raws);
@@ -89,7 +87,7 @@ static void test_very_many(void **state)
     enum { MANY = 3000, PART = MANY / 256 };
     struct env *env = *state;
     struct net_limits limits = env_limits();
-    limits.idle_ms = 500;
+    limits.idle_ms = IDLE_MS;
     env_start(env, 1, &limits);
     struct io_stream **streams = mem_calloc(MANY, sizeof(*streams));
     struct io_stream_handler handler = {ignore, NULL};
@@ -109,14 +107,12 @@ static void test_very_many(void **state)
 static void test_in_good_order(void **state)
 {
     struct env *env = *state;
-    struct net_limits limits = env_limits();
-    env_start(env, 1, &limits);
     struct raw raws[CLIENTS];
-    connect_all(env, raws);
+    begin(env, raws, 0);
     env_begin_stop(env, 1000);
     if (env->simulated)
         assert_int_equal(most_closed_by_event(env, 1000), CLIENTS);
-    env_run_until(env, stopped, env, 20000);
+    env_wait_stopped(env, 20000);
     expect_all_closed(env, raws);
 }
 
@@ -124,10 +120,8 @@ static void test_in_good_order(void **state)
 static void test_lingering(void **state)
 {
     struct env *env = *state;
-    struct net_limits limits = env_limits();
-    env_start(env, 1, &limits);
     struct raw raws[CLIENTS];
-    connect_all(env, raws);
+    begin(env, raws, 0);
     for (int i = 0; i < CLIENTS; i++) {
         message_add_push(&raws[i].out, &framed, 1, "quiet", BYTES_LITERAL("x"));
         raws[i].out.data[1] = 0x20; /* of its length: 2 MiB more */
@@ -157,27 +151,24 @@ static void send_halves(struct env *env, struct raw *raws)
 static void test_patience(void **state)
 {
     struct env *env = *state;
-    struct net_limits limits = env_limits();
-    env_start(env, 1, &limits);
     struct raw raws[CLIENTS];
-    connect_all(env, raws);
+    begin(env, raws, 0);
     send_halves(env, raws);
     env_begin_stop(env, 10);
     if (env->simulated)
         assert_in_range(most_closed_by_event(env, 1000), 2, ROUND_CLOSES);
-    env_run_until(env, stopped, env, 20000);
+    env_wait_stopped(env, 20000);
     assert_int_equal(open_connections(env), 0);
     assert_int_equal(env_metric(env, "clymq_net_closed_total{server=\"broker\",shard=\"0\",reason=\"stop\"}"),
                      CLIENTS);
     expect_all_closed(env, raws);
 }
 
-static void idle_out(struct env *env, struct raw *raws)
+/* All connections are closed, and most sockets not yet. */
+static void idle_out(struct env *env)
 {
-    struct net_limits limits = env_limits();
-    limits.idle_ms = 500;
-    env_start(env, 1, &limits);
-    connect_all(env, raws);
+    env_run_until(env, all_closed, env, 2000);
+    assert_in_range(open_connections(env), 2, CLIENTS);
 }
 
 /* The server dies, or stops, with sockets that wait to be closed. */
@@ -185,9 +176,8 @@ static void test_crash(void **state)
 {
     struct env *env = *state;
     struct raw raws[CLIENTS];
-    idle_out(env, raws);
-    env_run_until(env, all_closed, env, 2000);
-    assert_in_range(open_connections(env), 2, CLIENTS);
+    begin(env, raws, IDLE_MS);
+    idle_out(env);
     sim_process_crash(env->server_process, true);
     env_run_for(env, 10);
     for (int i = 0; i < CLIENTS; i++)
@@ -198,9 +188,8 @@ static void test_stop(void **state)
 {
     struct env *env = *state;
     struct raw raws[CLIENTS];
-    idle_out(env, raws);
-    env_run_until(env, all_closed, env, 2000);
-    assert_in_range(open_connections(env), 2, CLIENTS);
+    begin(env, raws, IDLE_MS);
+    idle_out(env);
     env_stop(env, 0);
     expect_all_closed(env, raws);
 }
@@ -209,11 +198,9 @@ static void test_stop(void **state)
 static void without_timer(struct env *env, bool later)
 {
     struct raw raws[CLIENTS];
-    idle_out(env, raws);
-    if (later) {
-        env_run_until(env, all_closed, env, 2000);
-        assert_in_range(open_connections(env), 2, CLIENTS);
-    }
+    begin(env, raws, IDLE_MS);
+    if (later)
+        idle_out(env);
     refused_timer_begin(env->loops[0], &env->server->parts[0]->next_closing);
     env_run_until(env, none_open, env, 2000);
     refused_timer_end(env->loops[0]);
@@ -230,11 +217,6 @@ static void test_without_timer_later(void **state)
 {
     without_timer(*state, true);
 }
-
-#define TEST_SIM(function)                                                                                   \
-    {                                                                                                        \
-#function "_sim", function, env_setup_sim, env_teardown, NULL                                        \
-    }
 
 int main(int argc, char **argv)
 {

@@ -556,8 +556,8 @@ int main(int argc, char **argv)
         TEST_BOTH(test_too_big),
         TEST_BOTH(test_wrong_answers),
         TEST_BOTH(test_out_of_memory),
-        {"test_faults_sim", test_faults, env_setup_sim, env_teardown, NULL},
-        {"test_crash_sim", test_crash, env_setup_sim, env_teardown, NULL},
+        TEST_SIM(test_faults),
+        TEST_SIM(test_crash),
         cmocka_unit_test(test_same_seed_same_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

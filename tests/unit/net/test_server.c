@@ -602,7 +602,7 @@ int main(int argc, char **argv)
         TEST_BOTH(test_oversized),     TEST_BOTH(test_closed_with_calls),
         TEST_BOTH(test_stop_drains),   TEST_BOTH(test_stop_grace),
         TEST_BOTH(test_counters),      TEST_BOTH(test_start_failures),
-        TEST_BOTH(test_out_of_memory), {"test_crash_sim", test_crash, env_setup_sim, env_teardown, NULL},
+        TEST_BOTH(test_out_of_memory), TEST_SIM(test_crash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
