@@ -120,9 +120,13 @@ int options_parse_file(const struct option *table, void *values, const char *nam
 
 static bool listed(const char *const *list, const char *name, size_t len)
 {
-    for (; list && *list; list++)
-        if (strlen(*list) == len && memcmp(*list, name, len) == 0)
+    for (; list && *list; list++) {
+        size_t listed_len = strlen(*list);
+        bool prefix = listed_len > 0 && (*list)[listed_len - 1] == '*';
+        if (prefix ? len >= listed_len - 1 && memcmp(*list, name, listed_len - 1) == 0
+                   : len == listed_len && memcmp(*list, name, len) == 0)
             return true;
+    }
     return false;
 }
 

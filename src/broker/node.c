@@ -147,6 +147,8 @@ static void on_progress(struct io_timer *timer)
     (void)io_timer_start(node->shard[0].shard->loop, timer, IO_MS(PROGRESS_MS)); /* in the place just left */
 }
 
+static void retry_role(struct broker_node *node);
+
 static void make_ready(struct broker_shard *bs)
 {
     int error = housekeeping_start(bs);
@@ -160,9 +162,11 @@ static void make_ready(struct broker_shard *bs)
 
 static void on_ready(struct broker_node *node)
 {
-    if (!node->stage_error)
-        node->serving = true;
+    node->serving = !node->stage_error;
     start_end(node, node->stage_error, "");
+    /* Lost since it registered: nobody was told, since it did not serve yet. */
+    if (!broker_is_dead(node) && node->serving && !node->stopping && !coord_is_active(node->coord))
+        retry_role(node);
 }
 
 static void on_registered(void *ctx, int error, const char *sentence)
@@ -218,8 +222,6 @@ static void on_activated(void *ctx, int error, const char *sentence)
 }
 
 /* ---- a role that was lost while serving ---- */
-
-static void retry_role(struct broker_node *node);
 
 static void on_registered_again(void *ctx, int error, const char *sentence)
 {

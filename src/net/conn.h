@@ -28,7 +28,7 @@ enum net_close_reason {
     NET_CLOSE_TOO_BIG,
     NET_CLOSE_NO_MEMORY,
     NET_CLOSE_ADDRESS_LIMIT,
-    NET_CLOSE_FILE, /* a file ended within the range promised */
+    NET_CLOSE_FILE, /* a file could not be read, or ended within the range promised */
     NET_CLOSE_STOP,
     NET_CLOSE_REASONS
 };

@@ -143,7 +143,8 @@ static ssize_t send_range(struct net_conn *conn, struct net_output *output, size
     size_t skip = output->sent - output->encoded.head_len;
     size_t len = payload->len - skip < most ? payload->len - skip : most;
     ssize_t count = io_stream_send_file(conn->stream, payload->file, payload->position + skip, len);
-    return count == 0 ? CLYMQ_ECORRUPT : count;
+    /* Sockets have errors of their own; this one is the disk's. */
+    return count == 0 || count == CLYMQ_EIO ? CLYMQ_ECORRUPT : count;
 }
 
 static void set_blocked(struct net_conn *conn, bool blocked, bool progress)

@@ -51,12 +51,9 @@ static int partition_on_recover(void *ctx, const struct batch_header *header, st
 
 static void partition_on_snapshot_save(void *ctx, struct strbuf *state)
 {
-    struct partition *partition = ctx;
-    struct producers *producers = partition_producers(partition);
-    if (producers)
-        producers_save(producers, state);
-    else
-        state->failed = true;
+    const struct partition *partition = ctx;
+    if (partition->producers && producers_count(partition->producers) > 0)
+        producers_save(partition->producers, state);
 }
 
 static void partition_on_room(void *ctx, struct block *block)

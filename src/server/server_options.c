@@ -181,9 +181,11 @@ const struct option server_option_table[] = {
 };
 /* clang-format on */
 
-/* Names beginning with CLYMQ_ that are not clymqd's: the other programs', and those of the tests. */
+/* Names beginning with CLYMQ_ that are not clymqd's: clymq's, those of the tests, and what Kubernetes puts
+ * into every container beside a Service that is called clymq. */
 static const char *const foreign_variables[] = {
-    "CLYMQ_COORDINATOR", "CLYMQ_JSON", "CLYMQ_BIN", "CLYMQ_SOURCE", "CLYMQ_SEED", "CLYMQ_TEST_DIR", NULL,
+    "CLYMQ_COORDINATOR", "CLYMQ_CLIENT_LOG", "CLYMQ_BIN",    "CLYMQ_SOURCE", "CLYMQ_SERVICE_HOST",
+    "CLYMQ_SERVICE_PORT*", "CLYMQ_PORT",     "CLYMQ_PORT_*", NULL,
 };
 
 /* ---- checks ---- */

@@ -239,6 +239,13 @@ static void test_environment(void **state)
     char *const bad[] = {"CLYMQ_RATIO=x", NULL};
     assert_int_equal(options_parse_environment(table, &values, bad, NULL, &error), CLYMQ_EINVAL);
     assert_string_equal(error.data, "environment variable CLYMQ_RATIO: \"x\" is not a whole number");
+    strbuf_free(&error);
+    char *const begin_alike[] = {"CLYMQ_PORT_1_TCP=x", "CLYMQ_PORT_=x", NULL};
+    static const char *const ignore_beginning[] = {"", "CLYMQ_PORT_*", NULL};
+    assert_int_equal(options_parse_environment(table, &values, begin_alike, ignore_beginning, &error), 0);
+    char *const shorter[] = {"CLYMQ_PORT=x", NULL};
+    assert_int_equal(options_parse_environment(table, &values, shorter, ignore_beginning, &error),
+                     CLYMQ_EINVAL);
 }
 
 #define FLAGS(...)                                                                                           \

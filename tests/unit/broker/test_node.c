@@ -1,5 +1,6 @@
 /* Starting, stopping, crashing and starting again. */
 #include "broker/broker.h"
+#include "coord/coordinator.h"
 #include "meta/sim.h"
 #include "store/block.h"
 #include "unit/refused_timer.h"
@@ -637,6 +638,31 @@ static void test_the_role_comes_back(void **state)
     expect_messages(world, "t", "0", 1, 1);
 }
 
+/* Lost between registering and serving, when it is nobody's to take it again yet. */
+static void test_the_role_is_lost_at_the_end_of_the_start(void **state)
+{
+    struct world *world = *state;
+    const struct broker_node *node;
+
+    make_topic(world, "t", 1);
+    world_stop(world);
+    world_begin_start(world);
+    node = world->node;
+    while (node->shard[0].phase != BROKER_OPENING || node->stage_left > 0)
+        assert_true(sim_world_step(world->sim));
+    while (node->stage_left == 0) /* until it is registered */
+        assert_true(sim_world_step(world->sim));
+    coord_lose(node->coord, CLYMQ_EFENCED, "somebody else has it");
+    assert_true(world_run_until(world, &world->done, WORLD_LIMIT_MS));
+    assert_int_equal(world->done_error, 0);
+    assert_false(coord_is_active(node->coord));
+    world_run_for(world, 5000);
+    assert_true(coord_is_active(node->coord));
+    world_connect(world);
+    make_topic(world, "v", 1);
+    push_text(world, "v", "0", "m", -1);
+}
+
 /* The same where there is no memory for the timer that tries again. */
 static void test_the_role_comes_back_without_a_timer(void **state)
 {
@@ -853,6 +879,7 @@ int main(void)
         TEST_SHARDS(test_an_empty_data_folder),
         TEST_SHARDS(test_the_role_comes_back),
         TEST_SHARDS(test_the_role_comes_back_without_a_timer),
+        TEST_SHARDS(test_the_role_is_lost_at_the_end_of_the_start),
         TEST_SHARDS(test_a_port_in_use),
         TEST_SHARDS(test_retention_and_reload),
         TEST_SHARDS(test_retention_drops_blocks),

@@ -200,6 +200,25 @@ static void test_short_file(void **state)
     raw_close(&raw);
 }
 
+/* The disk cannot read it: not to be taken for an error of the network. */
+static void test_unreadable_file(void **state)
+{
+    struct env *env = *state;
+    struct net_limits limits = env_limits();
+    env_start(env, 1, &limits);
+    env_make_payload(env, 5000);
+    sim_process_set_disk_faults(env->server_process, &(struct sim_disk_faults){.eio_read_ppm = 1000000});
+    struct raw raw;
+    raw_connect(&raw, env);
+    add_pull(&raw, &framed, 1, 2);
+    raw_send(&raw);
+    raw_wait_closed(&raw, 5000);
+    assert_int_equal(env->released, 1);
+    assert_int_equal(env_metric(env, "clymq_net_closed_total{server=\"broker\",shard=\"0\",reason=\"file\"}"),
+                     1);
+    raw_close(&raw);
+}
+
 static void test_exceptions(void **state)
 {
     struct env *env = *state;
@@ -603,6 +622,7 @@ int main(int argc, char **argv)
         TEST_BOTH(test_stop_drains),   TEST_BOTH(test_stop_grace),
         TEST_BOTH(test_counters),      TEST_BOTH(test_start_failures),
         TEST_BOTH(test_out_of_memory), TEST_SIM(test_crash),
+        TEST_SIM(test_unreadable_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -774,6 +774,46 @@ static void test_a_new_block_goes_on(void **state)
     }
 }
 
+static size_t snapshot_files(struct machine *machine, uint32_t seq)
+{
+    char path[200];
+    char topic[33];
+    char **names;
+    size_t count, found = 0;
+    uuid_format(machine->chain[0].key.topic, topic);
+    snprintf(path, sizeof(path), "data/%s/%u/%u", topic, machine->chain[0].key.partition, seq);
+    assert_int_equal(io_fs_list(sim_process_fs(machine->process), path, &names, &count), 0);
+    for (size_t i = 0; i < count; i++)
+        found += strstr(names[i], ".snapshot") != NULL;
+    io_fs_free_names(names, count);
+    return found;
+}
+
+/* Checkpoints write no file where no producer is remembered, and recovery knows that nobody was. */
+static void test_nobody_to_remember(void **state)
+{
+    struct machine *machine = machine_new(7);
+    struct test_push push;
+    push_batch(machine, &push, batch_of(2, 1, 1, -1, -1), -1);
+    run_until(machine, &push.done);
+    push_single(machine, &push, "m", -1, 0, 1);
+    run_until(machine, &push.done);
+    change_block(machine, NULL, NULL);
+    assert_int_equal(snapshot_files(machine, 0), 0);
+    machine_crash(machine, true);
+    push_single(machine, &push, "n", -1, 9, 1);
+    run_until(machine, &push.done);
+    assert_int_equal(push.push.error, 0);
+    assert_false(push.push.duplicate);
+    change_block(machine, NULL, NULL);
+    assert_int_equal(snapshot_files(machine, 1), 1);
+    machine_crash(machine, true);
+    push_single(machine, &push, "n", -1, 9, 1);
+    run_until(machine, &push.done);
+    assert_true(push.push.duplicate);
+    machine_free(machine);
+}
+
 /* The seal is durable, and the coordinator dies before the next block is recorded: until it has sealed again
  * and tells of the next one, pushes wait. */
 static void test_a_seal_that_was_cut_short(void **state)
@@ -1233,6 +1273,7 @@ int main(void)
         cmocka_unit_test(test_repeats_without_memory),
         cmocka_unit_test(test_a_new_block_goes_on),
         cmocka_unit_test(test_a_seal_that_was_cut_short),
+        cmocka_unit_test(test_nobody_to_remember),
         cmocka_unit_test(test_old_timestamps_are_no_silence),
         cmocka_unit_test(test_blocks_no_longer_named_are_removed),
         cmocka_unit_test(test_pulls_wait),

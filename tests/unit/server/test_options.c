@@ -63,6 +63,23 @@ static void test_precedence(void **state)
     server_options_free(&options);
 }
 
+static void test_variables_of_others(void **state)
+{
+    /* As exported for clymq, and as Kubernetes sets them beside a Service called clymq. */
+    char *environment[] = {"CLYMQ_COORDINATOR=a:1",
+                           "CLYMQ_CLIENT_LOG=debug",
+                           "CLYMQ_SERVICE_HOST=10.0.0.1",
+                           "CLYMQ_SERVICE_PORT=7878",
+                           "CLYMQ_SERVICE_PORT_BROKER=8888",
+                           "CLYMQ_PORT=tcp://10.0.0.1:7878",
+                           "CLYMQ_PORT_7878_TCP_ADDR=10.0.0.1",
+                           NULL};
+    struct server_options options;
+    struct strbuf error = {0};
+    assert_int_equal(read_options(&options, environment, &error, 1, (char *[]){"clymqd", NULL}), 0);
+    server_options_free(&options);
+}
+
 static void test_mistakes_are_named(void **state)
 {
     static const struct {
@@ -145,6 +162,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),           cmocka_unit_test(test_precedence),
         cmocka_unit_test(test_mistakes_are_named), cmocka_unit_test(test_changes_that_need_a_restart),
+        cmocka_unit_test(test_variables_of_others),
         cmocka_unit_test(test_out_of_memory),
     };
 
