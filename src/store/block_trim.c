@@ -63,11 +63,8 @@ static void files_removed(struct io_work *work)
     struct trash_job *job = CONTAINER_OF(work, struct trash_job, work);
     struct store *store = job->store;
     /* Not before: the block may be back after a power loss, and its marks count. */
-    if (job->tree[0] && !job->error && !job->keeps_entry) {
+    if (job->tree[0] && !job->error && !job->keeps_entry)
         store_drop_entry(store, job->id);
-        state_put_drop(&store->state, job->id);
-        commit_write_state(store);
-    }
     trash_free(job);
     store_stop_step(store);
 }

@@ -18,7 +18,7 @@
 
 enum { RETRY_MS = 10 };
 /* The state file is made anew when it is longer than this and than a multiple of what its blocks need. */
-enum { STATE_LONG = 1 << 20, STATE_BLOCK_SIZE = 256, STATE_GROWTH = 8 };
+enum { STATE_BLOCK_SIZE = 256, STATE_GROWTH = 8 };
 
 struct commit_pass {
     struct list entries;
@@ -121,10 +121,14 @@ static int rewrite_state(struct store *store)
 int commit_write_state(struct store *store)
 {
     struct state_file *state = &store->state;
-    uint64_t useful = (uint64_t)(store->block_count + 1) * STATE_BLOCK_SIZE * STATE_GROWTH;
+    /* Blocks that are open, and what else the last rewrite had to keep. */
+    uint64_t needed = (uint64_t)(store->block_count + 1) * STATE_BLOCK_SIZE;
+    if (needed < state->rewritten)
+        needed = state->rewritten;
     int error = 0;
     if (state->broken || state->pending.failed ||
-        (state->size + state->pending.len > STATE_LONG && state->size > useful)) {
+        (state->size + state->pending.len > (uint64_t)store->config.state_bytes &&
+         state->size > needed * STATE_GROWTH)) {
         error = rewrite_state(store);
         if (!error)
             return 0;

@@ -273,6 +273,7 @@ int state_rewrite_end(struct state_file *state)
     if (!error)
         state->broken = false;
     state->size = error ? state->old_size : text.len;
+    state->rewritten = error ? state->rewritten : text.len;
     state_file_clear_pending(state);
     strbuf_free(&text);
     return error;

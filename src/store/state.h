@@ -70,6 +70,7 @@ struct state_file {
     uint64_t size;         /* of valid records, header included */
     struct strbuf pending; /* records not yet written */
     uint64_t old_size;     /* while it is rewritten */
+    uint64_t rewritten;    /* size after the last rewrite; 0 = none in this run */
     bool broken;           /* a sync failed: writes fail until it is rewritten */
 };
 

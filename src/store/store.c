@@ -34,6 +34,7 @@ void store_config_defaults(struct store_config *config)
         .zeros_ahead = STORE_ZEROS_AHEAD_MAX / 4,
         .small_syncs = 8,
         .room_by_worker = 1 << 20,
+        .state_bytes = 1 << 20,
         .sync_all_from = 8,
     };
 }

@@ -43,6 +43,7 @@ struct store_config {
                                STORE_ZEROS_AHEAD_MAX */
     unsigned small_syncs;   /* of a block in a row, before any are; default 8 */
     int64_t room_by_worker; /* reserving so much disk space or more is a disk worker's; default 1 MiB */
+    int64_t state_bytes;    /* a state file that is no longer is never written anew; default 1 MiB */
     unsigned sync_all_from; /* as many blocks made together share one sync of the file system; default 8 */
     const struct store_faults *faults; /* control runs only; NULL otherwise */
 };

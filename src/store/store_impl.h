@@ -207,8 +207,7 @@ void store_forget_closed(struct store *store, struct uuid id);
 /* A block is made whose id another one had that was dropped, or is being removed: from here on what the state
  * files say of that id is the new one's. */
 void store_renew_entry(struct store *store, struct uuid id);
-/* The block is no more: what the state files said of it does not count. (Its record is dropped by
- * state_put_drop.) */
+/* The block is no more: what the state files said of it does not count, which is written at once. */
 void store_drop_entry(struct store *store, struct uuid id);
 /* Goes on with stopping, if the store is being stopped and nothing is left to wait for. */
 void store_stop_step(struct store *store);

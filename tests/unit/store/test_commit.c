@@ -180,6 +180,47 @@ static void checkpoints_keep_up_with_many_blocks(void **state)
     rig_free(&rig);
 }
 
+static unsigned renames;
+
+static int count_rename(struct io_fs *fs, const char *from, const char *to)
+{
+    renames += strstr(to, "state") != NULL;
+    return real_ops->rename(fs, from, to);
+}
+
+/* That blocks of earlier runs are gone has to be kept, however much that is: the state file is made anew when
+ * it has grown, not with each of them. */
+static void many_deletions_rewrite_the_state_seldom(void **state)
+{
+    enum { MANY = 300 };
+    static struct io_fs_ops ops;
+    struct rig rig;
+    struct block *block;
+    struct block_recovery recovery;
+    rig_init(&rig, 4);
+    assert_int_equal(rig_start(&rig), 0);
+    for (uint32_t i = 0; i < MANY; i++) {
+        struct block_key key = rig_key(i);
+        assert_int_equal(block_create(rig.store, &key, 0, NULL, &block), 0);
+    }
+    assert_int_equal(rig_stop(&rig), 0);
+    real_ops = rig.fs->ops;
+    ops = *real_ops;
+    ops.rename = count_rename;
+    rig.fs->ops = &ops;
+    rig.config.state_bytes = 1024;
+    assert_int_equal(rig_start(&rig), 0);
+    renames = 0;
+    for (uint32_t i = 0; i < MANY; i++) {
+        struct block_key key = rig_key(i);
+        assert_int_equal(block_open(rig.store, &key, NULL, &block, &recovery), 0);
+        assert_int_equal(block_delete(block), 0);
+        rig_settle(&rig);
+    }
+    assert_in_range(renames, 1, 5);
+    end(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +229,7 @@ int main(void)
         cmocka_unit_test(a_pass_lingers_until_it_is_wanted),
         cmocka_unit_test(checkpoints_keep_up_with_many_blocks),
         cmocka_unit_test(a_file_that_cannot_be_opened_fails_its_block),
+        cmocka_unit_test(many_deletions_rewrite_the_state_seldom),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
