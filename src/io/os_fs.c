@@ -337,11 +337,8 @@ static int wrap_file(int fd, struct io_file **ret_file)
     return 0;
 }
 
-/* Makes one folder of the root's path; the folder that gained it is synced. */
-static int make_root_part(const char *path)
+static int sync_parent_of(const char *path)
 {
-    if (mkdir(path, FOLDER_MODE) != 0)
-        return errno == EEXIST ? 0 : os_error();
     const char *slash = strrchr(path, '/');
     char *parent MEM_CLEANUP =
         slash ? mem_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : mem_strdup(".");
@@ -355,28 +352,37 @@ static int make_root_part(const char *path)
     return error;
 }
 
-static int make_root(const char *root)
+/* Makes the folder, and those above it that are missing. Each folder that gained one is synced, and the one
+ * that has the first that was there already, too: who made that may have been killed before it could sync. */
+static int make_root(char *path)
 {
-    char *prefix MEM_CLEANUP = mem_strdup(root);
-    if (!prefix)
-        return CLYMQ_ENOMEM;
-    for (char *at = prefix + 1; *at; at++) {
-        if (*at != '/')
-            continue;
-        *at = '\0';
-        int error = make_root_part(prefix);
-        *at = '/';
-        if (error)
-            return error;
+    if (mkdir(path, FOLDER_MODE) == 0)
+        return sync_parent_of(path);
+    if (errno == EEXIST) {
+        int error = sync_parent_of(path);
+        return error == CLYMQ_EDENIED ? 0 : error; /* a folder that only others may read */
     }
-    return make_root_part(prefix);
+    char *slash = strrchr(path, '/');
+    if (errno != ENOENT || !slash || slash == path)
+        return os_error();
+    *slash = '\0';
+    int error = make_root(path);
+    *slash = '/';
+    if (error)
+        return error;
+    if (mkdir(path, FOLDER_MODE) != 0 && errno != EEXIST) /* it is there where the path ends with a slash */
+        return os_error();
+    return sync_parent_of(path);
 }
 
 int io_os_fs_new(const char *root, struct io_fs **ret_fs)
 {
     if (!*root)
         return CLYMQ_EINVAL;
-    int error = make_root(root);
+    char *path MEM_CLEANUP = mem_strdup(root);
+    if (!path)
+        return CLYMQ_ENOMEM;
+    int error = make_root(path);
     if (error)
         return error;
     int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

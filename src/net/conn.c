@@ -71,10 +71,11 @@ static void log_close(const struct net_conn *conn, enum net_close_reason reason)
                     conn->server->name, address);
         break;
     case NET_CLOSE_FILE:
-        log_limited(LOG_ERROR,
-                    "%s: closed the connection of %s: the log that it was being sent cannot be read; the disk "
-                    "has an error, or the file was cut",
-                    conn->server->name, address);
+        log_limited(
+            LOG_ERROR,
+            "%s: closed the connection of %s: the log that it was being sent cannot be read; the disk "
+            "has an error, or the file was cut",
+            conn->server->name, address);
         break;
     default:
         log_limited(LOG_WARN, "%s: closed the connection of %s: %s", conn->server->name, address, name);

@@ -129,7 +129,7 @@ struct net_part {
     size_t round_read, round_sent; /* by all connections: bytes, and what calls cost as bytes; bytes */
     uint64_t round_closing_ns;     /* spent on closing sockets */
     int64_t open;                  /* connections with a socket */
-    bool draining, stopped, tail_armed, grace_over;
+    bool draining, stopped, tail_armed;
     struct shard_tail tail;
     struct io_timer tick, grace, next_closing;
     struct shard_message stop_message, stopped_message;

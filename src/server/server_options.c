@@ -184,8 +184,8 @@ const struct option server_option_table[] = {
 /* Names beginning with CLYMQ_ that are not clymqd's: clymq's, those of the tests, and what Kubernetes puts
  * into every container beside a Service that is called clymq. */
 static const char *const foreign_variables[] = {
-    "CLYMQ_COORDINATOR", "CLYMQ_CLIENT_LOG", "CLYMQ_BIN",    "CLYMQ_SOURCE", "CLYMQ_SERVICE_HOST",
-    "CLYMQ_SERVICE_PORT*", "CLYMQ_PORT",     "CLYMQ_PORT_*", NULL,
+    "CLYMQ_COORDINATOR",   "CLYMQ_CLIENT_LOG", "CLYMQ_BIN",    "CLYMQ_SOURCE", "CLYMQ_SERVICE_HOST",
+    "CLYMQ_SERVICE_PORT*", "CLYMQ_PORT",       "CLYMQ_PORT_*", NULL,
 };
 
 /* ---- checks ---- */

@@ -43,7 +43,8 @@ struct block_events {
     int (*on_recover)(void *ctx, const struct batch_header *header, struct bytes batch);
     /* Write (append to text) or read the owner's state at the block's current end. NULL: no snapshots are
      * kept. An empty state is not stored, and not loaded: the owner then begins empty. A load that fails may
-     * be followed by one of an older snapshot, so each load replaces what was there. */
+     * be followed by one of an older snapshot, so each load replaces what was there. CLYMQ_EFORMAT (a newer
+     * release wrote it) and CLYMQ_ENOMEM are block_open's errors then. */
     void (*on_snapshot_save)(void *ctx, struct strbuf *state);
     int (*on_snapshot_load)(void *ctx, struct bytes state);
     void *ctx;

@@ -121,7 +121,7 @@ void recovery_find_marks(struct recovery *recovery)
     recovery->mark = recovery->checkpoint = block->checkpoint = begin_of(block->segments[0]);
     block->checkpoint_index = index_mark_empty();
     block->start = entry ? entry->start : block->segments[0]->base;
-    block->sealed = block->sealed_durable = entry && entry->sealed;
+    block->sealed = entry && entry->sealed;
     if (!entry || (faults && faults->ignore_mark))
         return;
     block->empty_snapshot = entry->empty_snapshot;
@@ -157,7 +157,7 @@ static int load_snapshot(struct recovery *recovery, struct log_point *ret_point)
                         ? block->events.on_snapshot_load(block->events.ctx, snapshot.state)
                         : CLYMQ_ECORRUPT;
             mem_free(snapshot.data);
-            if (error == CLYMQ_ENOMEM)
+            if (error == CLYMQ_ENOMEM || error == CLYMQ_EFORMAT)
                 return error;
         }
         if (error) {

@@ -110,13 +110,10 @@ static void finish(struct checkpoint_job *job, int error)
             list_push_back(&store->dirty, &block->dirty_link);
         commit_force(store);
     }
-    if (block && seal) {
-        block->sealed_durable = !error;
-        if (block->seal_done) {
-            void (*done)(void *ctx, struct block *block_, int error_) = block->seal_done;
-            block->seal_done = NULL;
-            done(block->seal_ctx, block, error);
-        }
+    if (block && seal && block->seal_done) {
+        void (*done)(void *ctx, struct block *block_, int error_) = block->seal_done;
+        block->seal_done = NULL;
+        done(block->seal_ctx, block, error);
     }
     store_stop_step(store);
 }

@@ -20,7 +20,6 @@ struct commit_entry {
     struct log_point target; /* durable when its jobs are done */
     unsigned pending;        /* jobs under way */
     int error;
-    bool again; /* could not be synced for want of memory or descriptors: goes into the next pass */
     struct list jobs;
     struct checkpoint_job *checkpoint; /* captured at target; owned until queued */
 };

@@ -41,7 +41,7 @@ struct block {
     unsigned small_syncs;    /* in a row, up to those that zeros are written after */
     struct ahead_room *room; /* being made by a disk worker */
     bool room_failed : 1; /* the last of that: the next append makes its own, no more, or tells the error */
-    bool sealed : 1, sealed_durable : 1;
+    bool sealed : 1;
     bool empty_snapshot : 1;
     bool dir_unsynced : 1; /* a file was made or removed in the folder since its last sync began */
     bool state_full : 1;   /* its whole record has to be written to the state file */
@@ -136,7 +136,7 @@ struct store {
     uint64_t stop_deadline_ns; /* of waiting for memory and descriptors */
     struct state_waiter stop_waiter;
 
-    struct metric *metric_appended, *metric_passes, *metric_synced_files, *metric_pass_ns, *metric_blocks;
+    struct metric *metric_appended, *metric_passes, *metric_synced_files, *metric_pass_ns;
 };
 
 static inline struct segment *block_active(const struct block *block)

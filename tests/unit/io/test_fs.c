@@ -230,6 +230,20 @@ static void test_root(void **state)
     struct io_file *file;
     assert_int_equal(io_fs_open(pair->scratch.fs, "made/with/parents/f", IO_OPEN_READ, &file), 0);
     io_file_close(file);
+    /* There already, and with a slash at the end, of one that is there and of one that is not. */
+    assert_int_equal(io_os_fs_new(path, &fs), 0);
+    io_os_fs_free(fs);
+    snprintf(path, sizeof(path), "%s/made/with//", pair->scratch.path);
+    assert_int_equal(io_os_fs_new(path, &fs), 0);
+    io_os_fs_free(fs);
+    snprintf(path, sizeof(path), "%s/made/by/slash//", pair->scratch.path);
+    assert_int_equal(io_os_fs_new(path, &fs), 0);
+    touch(fs, "f");
+    io_os_fs_free(fs);
+    assert_int_equal(io_fs_open(pair->scratch.fs, "made/by/slash/f", IO_OPEN_READ, &file), 0);
+    io_file_close(file);
+    snprintf(path, sizeof(path), "%s/made/by/slash/f/below", pair->scratch.path);
+    assert_int_equal(io_os_fs_new(path, &fs), CLYMQ_ENOENT);
 }
 
 /* Random operations on both, compared answer by answer and byte by byte. */

@@ -612,16 +612,16 @@ int main(int argc, char **argv)
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
-        TEST_BOTH(test_forms),         TEST_BOTH(test_pipelined),
-        TEST_BOTH(test_reordered),     TEST_BOTH(test_byte_by_byte),
-        TEST_BOTH(test_large),         TEST_BOTH(test_payloads),
-        TEST_BOTH(test_short_file),    TEST_BOTH(test_exceptions),
-        TEST_BOTH(test_long_sentence), TEST_BOTH(test_oneway),
-        TEST_BOTH(test_garbage),       TEST_BOTH(test_mutated),
-        TEST_BOTH(test_oversized),     TEST_BOTH(test_closed_with_calls),
-        TEST_BOTH(test_stop_drains),   TEST_BOTH(test_stop_grace),
-        TEST_BOTH(test_counters),      TEST_BOTH(test_start_failures),
-        TEST_BOTH(test_out_of_memory), TEST_SIM(test_crash),
+        TEST_BOTH(test_forms),          TEST_BOTH(test_pipelined),
+        TEST_BOTH(test_reordered),      TEST_BOTH(test_byte_by_byte),
+        TEST_BOTH(test_large),          TEST_BOTH(test_payloads),
+        TEST_BOTH(test_short_file),     TEST_BOTH(test_exceptions),
+        TEST_BOTH(test_long_sentence),  TEST_BOTH(test_oneway),
+        TEST_BOTH(test_garbage),        TEST_BOTH(test_mutated),
+        TEST_BOTH(test_oversized),      TEST_BOTH(test_closed_with_calls),
+        TEST_BOTH(test_stop_drains),    TEST_BOTH(test_stop_grace),
+        TEST_BOTH(test_counters),       TEST_BOTH(test_start_failures),
+        TEST_BOTH(test_out_of_memory),  TEST_SIM(test_crash),
         TEST_SIM(test_unreadable_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

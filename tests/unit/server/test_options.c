@@ -160,8 +160,10 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),           cmocka_unit_test(test_precedence),
-        cmocka_unit_test(test_mistakes_are_named), cmocka_unit_test(test_changes_that_need_a_restart),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_precedence),
+        cmocka_unit_test(test_mistakes_are_named),
+        cmocka_unit_test(test_changes_that_need_a_restart),
         cmocka_unit_test(test_variables_of_others),
         cmocka_unit_test(test_out_of_memory),
     };

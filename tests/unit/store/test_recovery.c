@@ -624,6 +624,36 @@ static int on_recover(void *ctx, const struct batch_header *header, struct bytes
     return 0;
 }
 
+static int load_result;
+
+static int on_load_newer(void *ctx, struct bytes text)
+{
+    return load_result;
+}
+
+/* After a downgrade: what a newer release kept is neither guessed at nor thrown away. */
+static void a_newer_state_of_the_owner_is_refused(void **state)
+{
+    struct rig rig;
+    rig_init(&rig, 12);
+    assert_int_equal(rig_start(&rig), 0);
+    struct block_events events = {
+        .on_recover = on_recover, .on_snapshot_save = on_save, .on_snapshot_load = on_load_newer};
+    struct block_key key = rig_key(0);
+    struct block *block;
+    assert_int_equal(block_create(rig.store, &key, 0, &events, &block), 0);
+    assert_int_equal(rig_append(block, 1, 100, 1), 0);
+    assert_int_equal(rig_stop(&rig), 0);
+    assert_int_equal(rig_start(&rig), 0);
+    load_result = CLYMQ_EFORMAT;
+    assert_int_equal(block_open(rig.store, &key, &events, &block, NULL), CLYMQ_EFORMAT);
+    load_result = 0;
+    events.on_snapshot_load = on_load; /* the newer release again */
+    assert_int_equal(block_open(rig.store, &key, &events, &block, NULL), 0);
+    assert_int_equal(block_end(block), 1);
+    rig_free(&rig);
+}
+
 /* Opening and working survive a failed allocation anywhere, and what was told durable stays. */
 static void memory_may_fail_anywhere(void **state)
 {
@@ -705,6 +735,7 @@ int main(void)
         cmocka_unit_test(a_refused_batch_never_comes_back),
         cmocka_unit_test(a_damaged_index_never_misleads),
         cmocka_unit_test(a_seal_survives),
+        cmocka_unit_test(a_newer_state_of_the_owner_is_refused),
         cmocka_unit_test(memory_may_fail_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
