@@ -151,10 +151,11 @@ void coord_create_topic(struct coord *coord, const struct coord_topic_request *r
 /* CLYMQ_ETOPIC_UNKNOWN; CLYMQ_EEXIST. Numbers go on counting and are never used again. */
 void coord_create_partition(struct coord *coord, const char *topic, const char *partition, coord_done done,
                             void *ctx);
-/* Sets ack level (COORD_ACK_UNSET: as it is) and replica count (0: as it is). Where that changes something
- * the open block is sealed and the next one opened with base epoch + 1; an empty one is dropped from the
- * chain by the same transaction. Refused where the block cannot be sealed, because its log failed. Answered
- * when the next block is in service; on failure the sentence says whether it is still being tried. */
+/* Sets ack level (COORD_ACK_UNSET: as it is) and replica count (0: as it is). Where that changes the ack
+ * level the open block is sealed and the next one opened with base epoch + 1; an empty one is dropped from
+ * the chain by the same transaction. Refused where the block cannot be sealed, because its log failed.
+ * Answered when the next block is in service; on failure the sentence says whether it is still being tried.
+ */
 void coord_set_partition_state(struct coord *coord, const char *topic, const char *partition, int ack,
                                uint32_t replicas, coord_done done, void *ctx);
 /* Sets the topic's options that the JSON object names; null: the server's default. The others stay. */
@@ -200,8 +201,8 @@ typedef void (*coord_text_done)(void *ctx, int error, const char *sentence, stru
 /* {"topics":[{"name","id","partitions"}]}, sorted by name; prefix "" = all. */
 void coord_list_topics(struct coord *coord, const char *prefix, coord_text_done done, void *ctx);
 /* {"name","id","config":{…},"partitions":[{"name","number","ack","replicas","leader":{"id","address"}|null,
- *   "blocks":[{"seq","id","state","round","start","end"|null,"base_epoch","leader"}]}]}, partitions by
- * number. */
+ *   "blocks":[{"seq","id","state","round","start"|null,"end"|null,"base_epoch","ack","leader"}]}]},
+ * partitions by number. */
 void coord_describe_topic(struct coord *coord, const char *topic, coord_text_done done, void *ctx);
 
 #endif

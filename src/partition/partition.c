@@ -87,7 +87,7 @@ static struct block_events partition_events(struct partition *partition)
 struct producers *partition_producers(struct partition *partition)
 {
     if (!partition->producers)
-        partition->producers = producers_new();
+        partition->producers = producers_new(partition->place);
     return partition->producers;
 }
 
@@ -223,6 +223,7 @@ int partition_open(struct store *store, struct shard *shard, const struct partit
     partition->store = store;
     partition->shard = shard;
     partition->config = *config;
+    partition->place = producers_place(blocks[0].key.topic, blocks[0].key.partition);
     list_init(&partition->queue);
     list_init(&partition->committing);
     list_init(&partition->refused);

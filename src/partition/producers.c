@@ -5,15 +5,25 @@
 
 #include <assert.h>
 
+#include "base/crc32c.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "partition/producers_table.h"
+#include "wire/byte_order.h"
 
-struct producers *producers_new(void)
+uint32_t producers_place(struct uuid topic, uint32_t partition)
+{
+    uint8_t number[4];
+    store_be32(number, partition);
+    return crc32c(crc32c(0, topic.byte, sizeof(topic.byte)), number, sizeof(number));
+}
+
+struct producers *producers_new(uint32_t place)
 {
     struct producers *producers = mem_zalloc(sizeof(*producers));
     if (!producers)
         return NULL;
+    producers->place = place;
     list_init(&producers->batch_lru);
     list_init(&producers->session_lru);
     producers->by_id = map_new();
@@ -280,15 +290,22 @@ void producers_forget_session(struct producers *producers, struct bytes producer
         producers_drop_session(producers, entry);
 }
 
-size_t producers_session_value(struct bytes producer, int64_t session, int64_t command_index, uint8_t *out)
+uint32_t producers_offset_crc(uint32_t place, int64_t offset)
 {
-    uint64_t numbers[2] = {(uint64_t)session, (uint64_t)command_index};
-    for (unsigned n = 0; n < 2; n++)
-        for (unsigned i = 0; i < 8; i++)
-            out[8 * n + i] = (uint8_t)(numbers[n] >> (56 - 8 * i));
+    uint8_t number[8];
+    store_be64(number, (uint64_t)offset);
+    return crc32c(place, number, sizeof(number));
+}
+
+size_t producers_session_value(uint32_t place, int64_t offset, struct bytes producer, int64_t session,
+                               int64_t command_index, uint8_t *out)
+{
+    store_be64(out, (uint64_t)session);
+    store_be64(out + 8, (uint64_t)command_index);
+    store_be32(out + 16, producers_offset_crc(place, offset));
     if (producer.len)
-        memcpy(out + 16, producer.ptr, producer.len);
-    return 16 + producer.len;
+        memcpy(out + PRODUCERS_SESSION_VALUE, producer.ptr, producer.len);
+    return PRODUCERS_SESSION_VALUE + producer.len;
 }
 
 void producers_expire(struct producers *producers, int64_t before_ms)

@@ -11,6 +11,7 @@
 #ifndef CLYMQ_PARTITION_PRODUCERS_H
 #define CLYMQ_PARTITION_PRODUCERS_H
 
+#include "base/uuid.h"
 #include "wire/batch.h"
 
 enum {
@@ -23,7 +24,9 @@ enum {
 
 struct producers;
 
-struct producers *producers_new(void); /* NULL: out of memory */
+/* What the partition is, for sessions: only records that were written for it, where they lie, count. */
+uint32_t producers_place(struct uuid topic, uint32_t partition);
+struct producers *producers_new(uint32_t place); /* NULL: out of memory */
 void producers_free(struct producers *producers);
 void producers_clear(struct producers *producers);
 
@@ -66,8 +69,12 @@ int producers_load(struct producers *producers, struct bytes state);
 int producers_control_batch(const struct producers *producers, struct buf **ret_batch);
 
 /* The record header that carries a session push's identity: key and value. The value is built in out (cap
- * bytes needed: 16 + producer.len); returns its length. */
+ * bytes needed: PRODUCERS_SESSION_VALUE + producer.len); returns its length. It holds a checksum of place and
+ * offset, so that a record which a client copies, headers and all, from here or from another topic is no push
+ * of that session. */
 #define PRODUCERS_SESSION_HEADER "clymq.push"
-size_t producers_session_value(struct bytes producer, int64_t session, int64_t command_index, uint8_t *out);
+enum { PRODUCERS_SESSION_VALUE = 8 + 8 + 4 };
+size_t producers_session_value(uint32_t place, int64_t offset, struct bytes producer, int64_t session,
+                               int64_t command_index, uint8_t *out);
 
 #endif

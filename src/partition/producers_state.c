@@ -203,11 +203,14 @@ static int note_sessions(struct producers *producers, struct batch_reader *reade
         struct batch_record_header header;
         int64_t offset = record.offset, timestamp_ms = record.timestamp_ms;
         while ((error = batch_header_next(&record, &header)) == 0) {
-            if (!bytes_equal(header.key, BYTES_LITERAL(PRODUCERS_SESSION_HEADER)) || header.value.len < 16)
+            if (!bytes_equal(header.key, BYTES_LITERAL(PRODUCERS_SESSION_HEADER)) ||
+                header.value.len < PRODUCERS_SESSION_VALUE)
                 continue;
             struct cursor in = {header.value, false};
             int64_t session = (int64_t)take(&in, 8);
             int64_t command_index = (int64_t)take(&in, 8);
+            if (take(&in, 4) != producers_offset_crc(producers->place, offset))
+                continue; /* a client's copy */
             error = producers_note_session(producers, in.rest, session, command_index, offset, timestamp_ms);
             if (error)
                 return error;

@@ -36,12 +36,14 @@ struct session {
 };
 
 struct producers {
+    uint32_t place;
     struct map *by_id, *by_session;
     struct list batch_lru, session_lru; /* silent longest first */
     size_t session_entries;
 };
 
 struct batch_producer *producers_ensure(struct producers *producers, int64_t id, int16_t epoch);
+uint32_t producers_offset_crc(uint32_t place, int64_t offset); /* what a record there is to have */
 int32_t producers_sequence_add(int32_t sequence, int32_t count);
 
 #endif

@@ -231,14 +231,15 @@ struct gather {
 
 static int gather_add_record(struct gather *gather, struct partition_push *push)
 {
-    uint8_t identity[16 + 256];
+    uint8_t identity[PRODUCERS_SESSION_VALUE + 256];
     struct batch_header_input header = {BYTES_LITERAL(PRODUCERS_SESSION_HEADER), {identity, 0}};
     int header_count = 0;
     if (push->session != 0) {
         if (push->producer.len > 249)
             return CLYMQ_ENAME;
         header.value.len =
-            producers_session_value(push->producer, push->session, push->command_index, identity);
+            producers_session_value(gather->partition->place, gather->base_offset + gather->count,
+                                    push->producer, push->session, push->command_index, identity);
         header_count = 1;
     }
     size_t size = BATCH_HEADER_SIZE + batch_record_size(push->key, push->value, &header, header_count);

@@ -24,6 +24,7 @@ struct partition {
                               most this; INT64_MAX: nobody knows, it is damaged */
     bool table_needed;    /* the last block continues another and lacks its first batch, the producer table */
     int64_t ready_offset; /* pushes wait until the watermark is here: the commit of that batch */
+    uint32_t place;       /* producers_place */
     struct producers *producers; /* made on first need */
 
     /* Pushes: queue (not yet written), committing (written at level -1, in order), refused (only to be told

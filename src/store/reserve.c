@@ -5,7 +5,7 @@
 
 static const char path[] = "reserve";
 
-/* A start writes the state of all blocks anew (some 150 bytes each) and some pages of metadata. */
+/* A start writes the state of all blocks anew (some 180 bytes each) and some pages of metadata. */
 enum { RESERVE_BYTES = 4 << 20, RESERVE_LEAST = 64 << 10 };
 
 void store_reserve_release(struct io_fs *fs)

@@ -159,7 +159,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     rig.config.fsync = (enum store_fsync)((data[0] >> 1 & 3) % 3);
     rig.config.index_interval_bytes = INDEX_INTERVAL;
     rig.config.small_syncs = 0;
-    owner.producers = producers_new();
+    owner.producers = producers_new(0);
     FUZZ_CHECK(owner.producers);
     folder_write(rig.fs, bytes_of(data + 1, size - 1));
     struct fsck_totals totals;

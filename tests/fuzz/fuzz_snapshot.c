@@ -14,7 +14,7 @@ enum { TABLE_OWN = 1 << 18 };
 
 static void check_table(struct bytes state)
 {
-    struct producers *producers = producers_new(), *again = producers_new();
+    struct producers *producers = producers_new(0), *again = producers_new(0);
     struct strbuf saved = {0}, twice = {0};
     FUZZ_CHECK(producers && again);
     int error = producers_load(producers, state);

@@ -49,8 +49,8 @@ def batch(values, time=1000, producer=-1, sequence=-1, attributes=0, headers=(),
         time + len(values) - 1, producer, -1 if producer < 0 else 0, sequence, len(values)) + records
 
 
-def session_headers(name, session, index):
-    return ((b"clymq.push", struct.pack(">qq", session, index) + name),)
+def session_headers(name, session, index, offset):
+    return ((b"clymq.push", struct.pack(">qqI", session, index, crc32c(struct.pack(">q", offset))) + name),)
 
 
 def file(kind, which, content, flags=0):
@@ -163,8 +163,8 @@ PART = indexes(long_log[:cut])
 spoiled = one[:21] + bytes([one[21] | 0x80]) + one[22:]
 folders = {
     "log": file(LOG, 0, log),
-    "log_sessions": file(LOG, 0, batch([b"m"], headers=session_headers(b"shop", 5, 1)) +
-                         batch([b"n"], headers=session_headers(b"shop", 5, 2), key=b"k")),
+    "log_sessions": file(LOG, 0, batch([b"m"], headers=session_headers(b"shop", 5, 1, 0)) +
+                         batch([b"n"], headers=session_headers(b"shop", 5, 2, 1), key=b"k")),
     "log_control": file(LOG, 0, batch([TABLE], -1, attributes=0x20, key=b"\0\0\x43\x4c") + one),
     "torn": file(LOG, 0, log + log[:30]),
     "garbage": file(LOG, 0, log + b"\xff" * 90, RAW),

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "io/sim.h"
 #include "partition/partition.h"
+#include "partition/producers.h"
 
 enum { CHAIN_MAX = 4 };
 
@@ -502,6 +503,53 @@ static void test_session_retries(void **state)
     assert_false(pushes[1].push.duplicate);
     expect_content(machine, "one two none none | three | ");
     machine_free(machine);
+}
+
+/* One record with the header of a single push of producer "producer", session 9, index 1. */
+static struct buf *copied_record(uint32_t place, int64_t offset)
+{
+    struct batch_builder builder;
+    struct buf *batch;
+    uint8_t identity[PRODUCERS_SESSION_VALUE + 8];
+    struct batch_header_input header = {BYTES_LITERAL(PRODUCERS_SESSION_HEADER),
+                                        bytes_of(identity, sizeof(identity))};
+    assert_int_equal(producers_session_value(place, offset, BYTES_LITERAL("producer"), 9, 1, identity),
+                     sizeof(identity));
+    assert_int_equal(batch_builder_init(&builder, 0), 0);
+    assert_int_equal(batch_builder_add(&builder, 1, (struct bytes){0}, BYTES_LITERAL("copied"), &header, 1),
+                     0);
+    assert_int_equal(batch_builder_finish(&builder, BATCH_NONE, 0, &batch), 0);
+    batch_builder_free(&builder);
+    return batch;
+}
+
+/* Records that a client copies from another topic or from further up, headers and all, are pushes of nobody,
+ * before a restart and after it. */
+static void test_copied_records_are_no_pushes(void **state)
+{
+    for (int crash = 0; crash < 2; crash++) {
+        struct machine *machine = machine_new(4);
+        const struct block_key *key = &machine->chain[0].key;
+        struct test_push push;
+        push_batch(machine, &push, copied_record(producers_place((struct uuid){{8}}, key->partition), 0), -1);
+        run_until(machine, &push.done);
+        push_batch(machine, &push, copied_record(producers_place(key->topic, key->partition), 0), -1);
+        run_until(machine, &push.done);
+        push_batch(machine, &push, copied_record(producers_place(key->topic, 4), 2), -1);
+        run_until(machine, &push.done);
+        if (crash)
+            machine_crash(machine, true);
+        push_single(machine, &push, "own", -1, 9, 1);
+        run_until(machine, &push.done);
+        assert_int_equal(push.push.error, 0);
+        assert_false(push.push.duplicate);
+        machine_crash(machine, true);
+        push_single(machine, &push, "own", -1, 9, 1);
+        run_until(machine, &push.done);
+        assert_true(push.push.duplicate);
+        assert_int_equal(push.push.base_offset, 3);
+        machine_free(machine);
+    }
 }
 
 static void test_full_disk_is_waited_out(void **state)
@@ -1266,6 +1314,7 @@ int main(void)
         cmocka_unit_test(test_room_is_waited_for),
         cmocka_unit_test(test_batch_retries),
         cmocka_unit_test(test_session_retries),
+        cmocka_unit_test(test_copied_records_are_no_pushes),
         cmocka_unit_test(test_full_disk_is_waited_out),
         cmocka_unit_test(test_waiting_pushes_are_bounded),
         cmocka_unit_test(test_waiting_empty_pushes_are_bounded),

@@ -46,7 +46,7 @@ static void note(struct producers *producers, struct batch_header header)
 
 static void test_sequence_rules(void **state)
 {
-    struct producers *producers = producers_new();
+    struct producers *producers = producers_new(0);
     int64_t base = -7;
     assert_int_equal(check(producers, header_of(-1, -1, -1, 3, 0), &base), 0);
     assert_int_equal(check(producers, header_of(5, 0, 1, 1, 0), &base), CLYMQ_ESEQUENCE);
@@ -69,7 +69,7 @@ static void test_sequence_rules(void **state)
 
 static void test_old_repeats_are_repeats_without_offset(void **state)
 {
-    struct producers *producers = producers_new();
+    struct producers *producers = producers_new(0);
     for (int32_t i = 0; i < 20; i++)
         note(producers, header_of(9, 0, i * 2, 2, 1000 + i * 2));
     int64_t base = -7;
@@ -82,7 +82,7 @@ static void test_old_repeats_are_repeats_without_offset(void **state)
 
 static void test_sequences_wrap(void **state)
 {
-    struct producers *producers = producers_new();
+    struct producers *producers = producers_new(0);
     note(producers, header_of(9, 0, 0, 1, 0));
     note(producers, header_of(9, 0, INT32_MAX - 1, 4, 10)); /* …, MAX-1, MAX, 0, 1 */
     int64_t base = -7;
@@ -93,7 +93,7 @@ static void test_sequences_wrap(void **state)
 
 static void test_a_reserved_producer_must_still_begin_at_zero(void **state)
 {
-    struct producers *producers = producers_new();
+    struct producers *producers = producers_new(0);
     struct batch_header header = header_of(3, 0, 0, 1, 0);
     assert_int_equal(producers_reserve(producers, &header), 0);
     int64_t base = -7;
@@ -104,7 +104,7 @@ static void test_a_reserved_producer_must_still_begin_at_zero(void **state)
 
 static void test_sessions(void **state)
 {
-    struct producers *producers = producers_new();
+    struct producers *producers = producers_new(0);
     struct bytes name = BYTES_LITERAL("北京"), other = BYTES_LITERAL("other");
     int64_t offset = -7;
     assert_false(producers_find_session(producers, name, 77, 0, &offset));
@@ -124,7 +124,7 @@ static void test_sessions(void **state)
 
 static void test_bounds(void **state)
 {
-    struct producers *producers = producers_new();
+    struct producers *producers = producers_new(0);
     for (int64_t id = 0; id < PRODUCERS_MAX + 100; id++)
         note(producers, header_of(id, 0, 0, 1, id));
     assert_int_equal(producers_count(producers), PRODUCERS_MAX);
@@ -139,7 +139,7 @@ static void test_bounds(void **state)
 
 static void test_expiry(void **state)
 {
-    struct producers *producers = producers_new();
+    struct producers *producers = producers_new(0);
     struct batch_header silent = header_of(1, 0, 0, 1, 0), busy = header_of(2, 0, 0, 1, 1),
                         timeless = header_of(3, 0, 0, 1, 2);
     silent.max_timestamp_ms = INT64_MAX; /* what its messages say of their time does not count */
@@ -163,7 +163,7 @@ static void test_log_makes_the_same_table(void **state)
     uint64_t seed = 20261122;
     print_message("seed %llu\n", (unsigned long long)seed);
     rng_seed(&rng, seed);
-    struct producers *live = producers_new(), *folded = producers_new(), *loaded = producers_new();
+    struct producers *live = producers_new(0), *folded = producers_new(0), *loaded = producers_new(0);
     int32_t next_sequence[8] = {0};
     int16_t epoch[8] = {0};
     int64_t offset = 0;
@@ -185,11 +185,12 @@ static void test_log_makes_the_same_table(void **state)
             builder.base_sequence = next_sequence[who];
         }
         for (int32_t i = 0; i < count; i++) {
-            uint8_t identity[16 + 8];
+            uint8_t identity[PRODUCERS_SESSION_VALUE + 8];
             struct batch_header_input input = {BYTES_LITERAL(PRODUCERS_SESSION_HEADER), {identity, 0}};
             int64_t index = (int64_t)rng_below(&rng, 1000);
             if (!idempotent) {
-                input.value.len = producers_session_value(BYTES_LITERAL("prod"), 40 + who, index, identity);
+                input.value.len =
+                    producers_session_value(0, offset + i, BYTES_LITERAL("prod"), 40 + who, index, identity);
                 assert_int_equal(
                     producers_note_session(live, BYTES_LITERAL("prod"), 40 + who, index, offset + i, step),
                     0);
@@ -248,7 +249,7 @@ static void test_log_makes_the_same_table(void **state)
 
 static void test_damaged_state_is_refused(void **state)
 {
-    struct producers *producers = producers_new();
+    struct producers *producers = producers_new(0);
     note(producers, header_of(1, 0, 0, 1, 0));
     assert_int_equal(producers_note_session(producers, BYTES_LITERAL("p"), 1, 1, 3, 10), 0);
     struct strbuf saved = {0};
@@ -267,7 +268,7 @@ static void test_every_allocation_may_fail(void **state)
 {
     for (uint64_t nth = 1;; nth++) {
         mem_fail_nth(nth);
-        struct producers *producers = producers_new();
+        struct producers *producers = producers_new(0);
         if (producers) {
             struct batch_header header = header_of(1, 0, 0, 1, 0);
             if (producers_reserve(producers, &header) == 0)
