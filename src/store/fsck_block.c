@@ -34,7 +34,8 @@ struct walk {
     struct log_point mark;           /* what lies before it was durable */
     struct place *places;            /* in the log's order */
     size_t place_count, place_at;
-    uint8_t *index; /* of the segment that is read, whole; NULL: not to be compared */
+    bool summarized; /* the segment that is read has a summary, which says its size */
+    uint8_t *index;  /* of the segment that is read, whole; NULL: not to be compared */
     size_t index_len, index_at, index_first_wrong;
     uint32_t index_wrong; /* entries */
     bool index_unnoted;   /* its checksum is not the noted one */
@@ -100,14 +101,14 @@ static int begin_indexes(struct walk *walk, int64_t base, uint64_t log_size)
     struct segment_summary summary;
     struct index_mark mark;
     int error = segment_summary_read(walk->fsck->fs, walk->dir, &segment, &summary);
+    walk->summarized = !error;
     if (error == CLYMQ_ENOMEM)
         return error;
     if (error == CLYMQ_ECORRUPT && !(entry && entry->checkpoint.base <= base)) {
         find_wrong_index(walk, base, ".summary", 0, "does not match the log");
         return 0;
     }
-    bool summarized = !error;
-    if (summarized)
+    if (walk->summarized)
         mark = summary.index;
     else if (entry && entry->checkpoint.base == base)
         mark = entry->index;
@@ -121,7 +122,7 @@ static int begin_indexes(struct walk *walk, int64_t base, uint64_t log_size)
         if (error == CLYMQ_ENOMEM)
             return error;
         /* Removed by an earlier check: the state file still has the note of it. */
-        walk->index_unnoted = !(error == CLYMQ_ENOENT && !summarized) &&
+        walk->index_unnoted = !(error == CLYMQ_ENOENT && !walk->summarized) &&
                               (error || !index_file_fits(walk->index, walk->index_len, mark.index_count,
                                                          INDEX_ENTRY, mark.index_crc));
         size_t want = (size_t)mark.index_count * INDEX_ENTRY;
@@ -132,7 +133,7 @@ static int begin_indexes(struct walk *walk, int64_t base, uint64_t log_size)
         if (error == CLYMQ_ENOMEM)
             return error;
         times_wrong =
-            !(error == CLYMQ_ENOENT && !summarized) &&
+            !(error == CLYMQ_ENOENT && !walk->summarized) &&
             (error || !index_file_fits(times, times_len, mark.time_count, TIME_ENTRY, mark.time_crc));
         mem_free(times);
     }
@@ -236,8 +237,10 @@ static bool ends_segment(struct walk *walk, const char *path, int64_t next_base,
 {
     if (next_base != walk->at.offset || scan->position == scan->size)
         return false;
-    fsck_find(walk->fsck, FSCK_TORN_TAIL, path, scan->position, walk->at.offset,
-              "%" PRIu64 " bytes behind the last batch: cut when they are met", scan->size - scan->position);
+    fsck_find(walk->fsck, walk->summarized ? FSCK_DAMAGED_LOG : FSCK_TORN_TAIL, path, scan->position,
+              walk->at.offset, "%" PRIu64 " bytes behind the last batch: %s", scan->size - scan->position,
+              walk->summarized ? "readers get them, since the segment's .summary counts them in: remove it"
+                               : "cut when they are met");
     return true;
 }
 
@@ -327,6 +330,7 @@ static int check_segment(struct walk *walk, int64_t base, int64_t next_base)
         walk->lost = true;
         return 0;
     }
+    walk->summarized = false;
     error = scan.size <= UINT32_MAX ? begin_indexes(walk, base, scan.size) : 0;
     if (!error)
         error = check_batches(walk, path, base, next_base, &scan);

@@ -156,6 +156,53 @@ static void a_torn_tail_is_harmless(void **state)
     rig_free(&rig);
 }
 
+/* What lies behind the last batch of a segment that another follows is cut where it is met; unless the
+ * summary counts it in, so that nobody looks. */
+static void bytes_at_a_segments_end(void **state)
+{
+    static const uint8_t junk[40] = {1};
+    for (int summarized = 0; summarized < 2; summarized++) {
+        struct rig rig;
+        fill(&rig);
+        struct fsck_totals totals;
+        struct io_file *file;
+        uint64_t size;
+        assert_int_equal(io_fs_open(rig.fs, DIR "/00000000000000000006.log", IO_OPEN_WRITE, &file), 0);
+        assert_int_equal(io_file_size(file, &size), 0);
+        assert_int_equal(io_file_pwrite(file, junk, sizeof(junk), size), sizeof(junk));
+        io_file_close(file);
+        if (summarized) {
+            uint8_t *data, renewed[SUMMARY_SIZE];
+            size_t len;
+            struct segment_summary summary;
+            assert_int_equal(io_fs_read_file(rig.fs, DIR "/00000000000000000006.summary", 1000, &data, &len),
+                             0);
+            assert_int_equal(segment_summary_decode(bytes_of(data, len), &summary), 0);
+            mem_free(data);
+            assert_int_equal(summary.size, size);
+            summary.size += sizeof(junk);
+            segment_summary_encode(&summary, renewed);
+            assert_int_equal(
+                io_fs_replace_file(rig.fs, DIR "/00000000000000000006.summary", renewed, sizeof(renewed)), 0);
+        }
+        struct found found = check(&rig, false, &totals);
+        assert_int_equal(totals.damages, summarized);
+        assert_int_equal(totals.batches, 9);
+        assert_int_equal(found.last.offset, 12);
+        assert_int_equal(found.last.kind, summarized ? FSCK_DAMAGED_LOG : FSCK_TORN_TAIL);
+        assert_int_equal(rig_start(&rig), 0);
+        struct block *block;
+        struct block_key key = rig_key(0);
+        struct block_recovery recovery;
+        struct strbuf content = {0};
+        assert_int_equal(block_open(rig.store, &key, NULL, &block, &recovery), 0);
+        assert_false(recovery.damaged);
+        assert_int_equal(rig_read_all(block, 0, 18, 1 << 20, &content), summarized ? CLYMQ_EBATCH : 0);
+        strbuf_free(&content);
+        rig_free(&rig);
+    }
+}
+
 static void wrong_indexes_are_removed_if_asked(void **state)
 {
     static const char *const names[] = {".index", ".timeindex", ".summary"};
@@ -273,6 +320,7 @@ int main(void)
         cmocka_unit_test(finds_a_foreign_id),
         cmocka_unit_test(foreign_files_are_left_alone),
         cmocka_unit_test(a_torn_tail_is_harmless),
+        cmocka_unit_test(bytes_at_a_segments_end),
         cmocka_unit_test(wrong_indexes_are_removed_if_asked),
         cmocka_unit_test(wrong_index_entries_are_counted),
         cmocka_unit_test(the_active_index_is_removed_once),
