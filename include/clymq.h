@@ -107,7 +107,8 @@ typedef struct clymq_producer clymq_producer;
 
 /* Told once for every accepted message, in order within a partition. error 0: stored as the ack level asks;
  * CLYMQ_EUNCERTAIN / CLYMQ_ETIMEDOUT: may or may not be stored; any other error: it is not stored and will
- * not be. message lives during the call only. clymq_produce may be called from inside. */
+ * not be. message lives during the call only. clymq_produce may be called from inside; while the producer is
+ * being freed it answers CLYMQ_ESHUTDOWN. */
 typedef void (*clymq_delivery_cb)(void *ctx, int error, const clymq_message *message);
 
 CLYMQ_API int clymq_producer_new(clymq_client *client, clymq_producer **ret_producer);
@@ -125,7 +126,8 @@ CLYMQ_API int clymq_producer_wait(clymq_producer *producer, int64_t timeout_ms);
 CLYMQ_API int clymq_produce_sync(clymq_producer *producer, const clymq_message *message, int64_t *ret_offset);
 /* Blocks until everything accepted so far has its outcome. CLYMQ_ETIMEDOUT. timeout_ms -1 = no limit. */
 CLYMQ_API int clymq_producer_flush(clymq_producer *producer, int64_t timeout_ms);
-/* Drops what has not been sent (delivery callbacks with CLYMQ_ECANCELED). Flush first. */
+/* Drops what has not been sent (delivery callbacks with CLYMQ_ECANCELED) and takes nothing more. Flush first.
+ */
 CLYMQ_API void clymq_producer_free(clymq_producer *producer);
 
 /* ---- consumer ---- */

@@ -231,6 +231,8 @@ int clymq_produce(clymq_producer *producer, const clymq_message *message)
     pthread_mutex_lock(&producer->lock);
     error = producer_add(producer, core, message, NULL);
     pthread_mutex_unlock(&producer->lock);
+    if (error == CLYMQ_ESHUTDOWN) /* from a callback that its end calls */
+        return api_fail(error, "the producer is being freed and takes no more messages");
     return error ? message_fail(error, message) : 0;
 }
 

@@ -121,7 +121,7 @@ struct accumulator_waiter {
 
 /* Copies one message in. message->timestamp_ms and the topic's name are given. waiter may be NULL; with one
  * the message is sent without lingering. CLYMQ_EQUEUE_FULL; CLYMQ_ENAME, CLYMQ_ETOOBIG, CLYMQ_ENOMEM;
- * CLYMQ_EINVAL for a header without key. */
+ * CLYMQ_EINVAL for a header without key; CLYMQ_ESHUTDOWN while the producer is being freed. */
 int core_producer_add(struct core_producer *producer, const clymq_message *message,
                       struct accumulator_waiter *waiter);
 /* Whether a message like the one refused last would be accepted now. */

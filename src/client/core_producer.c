@@ -296,6 +296,8 @@ int core_producer_add(struct core_producer *producer, const clymq_message *messa
                       struct accumulator_waiter *waiter)
 {
     bool notice = false;
+    if (producer->freeing)
+        return CLYMQ_ESHUTDOWN;
     int error = accumulator_add(&producer->accumulator, message, waiter, &notice);
     if (notice)
         producer_signal(producer);
@@ -377,7 +379,9 @@ void core_producer_free(struct core_producer *producer)
 {
     if (!producer)
         return;
-    producer->freeing = true;
+    producer_lock(producer);
+    producer->freeing = true; /* a callback may want to send again what is told below */
+    producer_unlock(producer);
     io_timer_stop(producer->core->loop, &producer->linger_timer);
     io_timer_stop(producer->core->loop, &producer->tick);
     core_slots_drop(producer->core, producer->slot, 1);

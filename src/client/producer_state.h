@@ -23,7 +23,7 @@ struct core_producer {
     struct io_timer linger_timer, tick;
     unsigned slot;
     int64_t producer_id;
-    bool freeing;
+    bool freeing; /* changed under the lock */
 };
 
 /* What the loop's side knows of a topic that is produced to. */

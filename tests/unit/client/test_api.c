@@ -135,6 +135,37 @@ static void test_undelivered(void **state)
     clymq_client_free(client);
 }
 
+struct retries {
+    clymq_producer *producer;
+    int told, refused;
+};
+
+static void send_again(void *ctx, int error, const clymq_message *message)
+{
+    struct retries *retries = ctx;
+    retries->told++;
+    if (clymq_produce(retries->producer, message) != CLYMQ_ESHUTDOWN)
+        return;
+    retries->refused++;
+    assert_non_null(strstr(clymq_last_error(), "being freed"));
+}
+
+/* A callback that sends again what failed does not keep a producer from ending. */
+static void test_free_refuses(void **state)
+{
+    clymq_client *client = client_new();
+    struct retries retries = {0};
+    assert_int_equal(clymq_producer_new(client, &retries.producer), 0);
+    assert_int_equal(clymq_producer_on_delivery(retries.producer, send_again, &retries), 0);
+    clymq_message message = {.topic = "t", .value = "hello", .value_len = 5};
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(clymq_produce(retries.producer, &message), 0);
+    clymq_producer_free(retries.producer);
+    assert_int_equal(retries.told, 10);
+    assert_int_equal(retries.refused, 10);
+    clymq_client_free(client);
+}
+
 struct writer {
     clymq_producer *producer;
     int accepted, full;
@@ -195,6 +226,7 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_options), cmocka_unit_test(test_errors),
-                                       cmocka_unit_test(test_undelivered), cmocka_unit_test(test_threads)};
+                                       cmocka_unit_test(test_undelivered),
+                                       cmocka_unit_test(test_free_refuses), cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

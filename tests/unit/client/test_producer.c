@@ -24,7 +24,10 @@ struct run {
     unsigned problems;
     size_t many_headers; /* of the message sent last, instead of the usual few */
     bool may_repeat;     /* the producer table is lost at times: the same send may be stored again */
+    int retries_left;    /* what fails is sent again from inside the delivery callback, so many times */
 };
+
+static int run_send(struct run *run, const char *partition, const char *key, size_t len);
 
 static void on_delivery(void *ctx, int error, const clymq_message *message)
 {
@@ -57,6 +60,11 @@ static void on_delivery(void *ctx, int error, const clymq_message *message)
         uint32_t stored;
         memcpy(&stored, message->value, 4);
         assert_int_equal(stored, id);
+    }
+    if (error && run->retries_left > 0) {
+        run->retries_left--;
+        int refused = run_send(run, message->partition, NULL, 10);
+        assert_true(refused == 0 || refused == CLYMQ_ESHUTDOWN);
     }
 }
 
@@ -507,6 +515,33 @@ static void test_free_tells(void **state)
     run_end(run);
 }
 
+/* A producer that ends takes nothing more, also from a callback that sends again what failed. */
+static void test_free_refuses(void **state)
+{
+    for (int known = 0; known < 2; known++) { /* unless the topic is known, its messages are in limbo */
+        struct run *run = run_new();
+        run_start(run, 12, 2);
+        if (known) {
+            run_send(run, "0", NULL, 100);
+            run_send(run, "1", NULL, 100);
+            assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 10000));
+        }
+        uint32_t first = run->count, refused = 0;
+        for (int i = 0; i < 20; i++)
+            assert_int_equal(run_send(run, i % 2 ? "0" : "1", NULL, 100), 0);
+        run->retries_left = 100;
+        core_producer_free(run->producer);
+        run->producer = NULL;
+        assert_int_equal(run->count, first + 40);
+        for (uint32_t id = first; id < run->count; id++) {
+            refused += run->refused[id];
+            assert_int_equal(run->outcome[id], run->refused[id] ? NOT_TOLD : CLYMQ_ECANCELED);
+        }
+        assert_int_equal(refused, 20);
+        run_end(run);
+    }
+}
+
 /* The n-th allocation of adding and sending fails, for every n: messages are refused or delivered, never
  * half. */
 static void test_no_memory(void **state)
@@ -671,14 +706,15 @@ int main(int argc, char **argv)
     if (argc > 2)
         seeds = strtoull(argv[2], NULL, 10);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),           cmocka_unit_test(test_many_headers),
-        cmocka_unit_test(test_compressions),    cmocka_unit_test(test_linger),
-        cmocka_unit_test(test_unknown_topic),   cmocka_unit_test(test_nobody_there),
-        cmocka_unit_test(test_restart),         cmocka_unit_test(test_delivery_timeout),
-        cmocka_unit_test(test_bounds),          cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_too_big),         cmocka_unit_test(test_free_tells),
-        cmocka_unit_test(test_no_memory),       cmocka_unit_test(test_storm),
-        cmocka_unit_test(test_storm_forgetful), cmocka_unit_test(test_control),
+        cmocka_unit_test(test_plain),         cmocka_unit_test(test_many_headers),
+        cmocka_unit_test(test_compressions),  cmocka_unit_test(test_linger),
+        cmocka_unit_test(test_unknown_topic), cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_restart),       cmocka_unit_test(test_delivery_timeout),
+        cmocka_unit_test(test_bounds),        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_too_big),       cmocka_unit_test(test_free_tells),
+        cmocka_unit_test(test_free_refuses),  cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_storm),         cmocka_unit_test(test_storm_forgetful),
+        cmocka_unit_test(test_control),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
