@@ -5,23 +5,20 @@
 #include "base/mem.h"
 #include "client/producer_state.h"
 
-/* The limbo's batches, taken out one by one; NULL at the end. */
-static struct accumulator_batch *limbo_take(struct producer_topic *topic)
-{
-    struct core_producer *producer = topic->producer;
-    producer_lock(producer);
-    accumulator_close(&producer->accumulator, &topic->intake->limbo);
-    list_remove(&topic->intake->limbo.ready);
-    struct accumulator_batch *batch = accumulator_take(&topic->intake->limbo);
-    producer_unlock(producer);
-    return batch;
-}
-
+/* First all are taken off, then they are told: what a callback adds meanwhile waits for another answer. */
 static void limbo_fail(struct producer_topic *topic, int error)
 {
-    struct accumulator_batch *batch;
-    while ((batch = limbo_take(topic)) != NULL)
-        producer_settle(topic->producer, batch, error, -1);
+    struct core_producer *producer = topic->producer;
+    struct accumulator_partition *limbo = &topic->intake->limbo;
+    struct list taken, *at;
+    list_init(&taken);
+    producer_lock(producer);
+    accumulator_close(&producer->accumulator, limbo);
+    list_remove(&limbo->ready);
+    list_move_all(&limbo->closed, &taken);
+    producer_unlock(producer);
+    while ((at = list_pop_front(&taken)) != NULL)
+        producer_settle(producer, CONTAINER_OF(at, struct accumulator_batch, link), error, -1);
 }
 
 static void topic_fail(struct producer_topic *topic, int error)

@@ -327,6 +327,26 @@ static void test_unknown_topic(void **state)
     run_end(run);
 }
 
+/* A callback that sends again what failed does not hold the loop up: what it adds while messages are failed
+ * is failed by a later answer. */
+static void test_unknown_topic_and_retries(void **state)
+{
+    struct run *run = run_new();
+    run_start(run, 13, 2);
+    run->cluster.topic_exists = false;
+    run->retries_left = 1000;
+    for (int i = 0; i < 3; i++)
+        run_send(run, NULL, NULL, 10);
+    fake_cluster_run(&run->cluster, 1000);
+    assert_in_range(run->retries_left, 700, 999);
+    run->cluster.topic_exists = true;
+    assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 5000));
+    for (uint32_t id = 0; id < run->count; id++)
+        assert_int_equal(run->outcome[id], id + 3 < run->count ? CLYMQ_ETOPIC_UNKNOWN : 0);
+    run_check(run);
+    run_end(run);
+}
+
 static void test_nobody_there(void **state)
 {
     struct run *run = run_new();
@@ -706,14 +726,23 @@ int main(int argc, char **argv)
     if (argc > 2)
         seeds = strtoull(argv[2], NULL, 10);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),         cmocka_unit_test(test_many_headers),
-        cmocka_unit_test(test_compressions),  cmocka_unit_test(test_linger),
-        cmocka_unit_test(test_unknown_topic), cmocka_unit_test(test_nobody_there),
-        cmocka_unit_test(test_restart),       cmocka_unit_test(test_delivery_timeout),
-        cmocka_unit_test(test_bounds),        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_too_big),       cmocka_unit_test(test_free_tells),
-        cmocka_unit_test(test_free_refuses),  cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_storm),         cmocka_unit_test(test_storm_forgetful),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_many_headers),
+        cmocka_unit_test(test_compressions),
+        cmocka_unit_test(test_linger),
+        cmocka_unit_test(test_unknown_topic),
+        cmocka_unit_test(test_unknown_topic_and_retries),
+        cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_delivery_timeout),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_too_big),
+        cmocka_unit_test(test_free_tells),
+        cmocka_unit_test(test_free_refuses),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_storm),
+        cmocka_unit_test(test_storm_forgetful),
         cmocka_unit_test(test_control),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
