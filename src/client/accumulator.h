@@ -113,8 +113,8 @@ int accumulator_set_partitions(struct accumulator *accumulator, struct accumulat
 /* Deals the limbo out to the partitions. 0 or CLYMQ_ENOMEM: the rest waits in limbo, call again. */
 int accumulator_deal(struct accumulator *accumulator, struct accumulator_topic *topic);
 /* Splits a taken batch of several messages that is finished and not being sent: it keeps the first half, the
- * others go to a new one of the caller's, whose sequence follows. Batches opened later are no bigger than the
- * half. 0 or an error (nothing is changed). */
+ * others go to a new one of the caller's, whose sequence follows. Batches opened later have at most half of
+ * its bytes. 0 or an error (nothing is changed). */
 int accumulator_split(struct accumulator *accumulator, struct accumulator_batch *batch,
                       struct accumulator_batch **ret_second);
 /* A record's headers as the builder takes them; the caller frees them (NULL: none). 0 or CLYMQ_ENOMEM. */

@@ -90,6 +90,16 @@ static struct accumulator_batch *sibling_new(const struct accumulator_batch *bat
     return sibling;
 }
 
+/* A batch with so many bytes of records, uncompressed, was too big: later ones have half of them at most.
+ * That stays above half of the server's limit also where one message is beyond it and what it is in is split
+ * again and again, until it is alone; the first half's own bytes would not, since that may be one small
+ * message. */
+static void batch_bytes_learn(struct accumulator *accumulator, size_t refused)
+{
+    if (refused / 2 < accumulator->batch_bytes)
+        accumulator->batch_bytes = refused / 2;
+}
+
 int accumulator_split(struct accumulator *accumulator, struct accumulator_batch *batch,
                       struct accumulator_batch **ret_second)
 {
@@ -117,10 +127,7 @@ int accumulator_split(struct accumulator *accumulator, struct accumulator_batch 
     batch->data = NULL;
     batch->builder = first;
     batch->count = first_count;
-    /* What is sent later need not be found too big again. */
-    size_t size = first.buf->len - BATCH_HEADER_SIZE;
-    if (size < accumulator->batch_bytes)
-        accumulator->batch_bytes = size;
+    batch_bytes_learn(accumulator, first.buf->len + second->builder.buf->len - 2 * BATCH_HEADER_SIZE);
     waiters_move(batch, first_count, second);
     /* Its neighbour has the same serial: a flush waits for both. */
     list_insert_before(batch->live.next, &second->live);

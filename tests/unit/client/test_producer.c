@@ -516,6 +516,27 @@ static void test_too_big(void **state)
     }
 }
 
+/* One message that is too big by itself makes no small batches of what is sent later. */
+static void test_one_too_big(void **state)
+{
+    struct run *run = run_new();
+    run_start(run, 14, 1);
+    run->cluster.faults.size_max = 40000;
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(run_send(run, "0", NULL, i == 700 ? 60000 : 100), 0);
+    assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 60000));
+    assert_int_equal(run_failures(run), 1);
+    assert_int_equal(run->outcome[700], CLYMQ_ETOOBIG);
+    uint64_t pushes = run->cluster.pushes;
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(run_send(run, "0", NULL, 100), 0);
+    assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 60000));
+    assert_in_range(run->cluster.pushes - pushes, 4, 10); /* of 130,000 bytes */
+    assert_int_equal(run_failures(run), 1);
+    run_check(run);
+    run_end(run);
+}
+
 /* The end of a producer tells every message. */
 static void test_free_tells(void **state)
 {
@@ -738,6 +759,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_too_big),
+        cmocka_unit_test(test_one_too_big),
         cmocka_unit_test(test_free_tells),
         cmocka_unit_test(test_free_refuses),
         cmocka_unit_test(test_no_memory),

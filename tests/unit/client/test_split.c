@@ -99,6 +99,7 @@ static void test_split(void **state)
     struct accumulator_batch *second, *third;
     uint64_t live = mem_live_bytes();
     struct accumulator_batch *batch = make_batch(&accumulator, &partition, waiters);
+    size_t plain_bytes = batch->data->len - BATCH_HEADER_SIZE;
     int error;
     uint64_t nth = 0;
     do {
@@ -113,7 +114,7 @@ static void test_split(void **state)
     assert_int_equal(accumulator.messages, COUNT);
     expect_batch(batch, 0, 5);
     expect_batch(second, 5, 6);
-    assert_true(accumulator.batch_bytes < 500);
+    assert_in_range(accumulator.batch_bytes, plain_bytes / 2 - COUNT, plain_bytes / 2 + COUNT);
     assert_ptr_equal(accumulator.live.next, &batch->live);
     assert_ptr_equal(accumulator.live.prev, &second->live);
     assert_int_equal(accumulator_split(&accumulator, second, &third), 0);
@@ -130,10 +131,47 @@ static void test_split(void **state)
     assert_int_equal(mem_live_bytes(), live);
 }
 
+/* One big message among small ones: however often its part is split, later batches may be half as big as it
+ * is. */
+static void test_one_too_big(void **state)
+{
+    static const uint8_t value[50000];
+    struct accumulator accumulator = {
+        .batch_bytes = 100000, .buffer_bytes = 1 << 20, .max_message_bytes = 1 << 20};
+    assert_int_equal(accumulator_init(&accumulator, 1), 0);
+    for (int i = 0; i < 100; i++) {
+        clymq_message message = {.topic = "t", .value = value, .value_len = i == 70 ? 50000 : 100};
+        bool notice;
+        assert_int_equal(accumulator_add(&accumulator, &message, NULL, &notice), 0);
+    }
+    struct accumulator_topic *topic = CONTAINER_OF(accumulator.topics.next, struct accumulator_topic, link);
+    assert_int_equal(accumulator_set_partitions(&accumulator, topic, (const char *[]){"0"}, 1), 0);
+    assert_int_equal(accumulator_deal(&accumulator, topic), 0);
+    accumulator_close(&accumulator, topic->by_number[0]);
+    struct accumulator_batch *batch = accumulator_take(topic->by_number[0]);
+    for (;;) {
+        assert_int_equal(accumulator_finish_plain(batch), 0);
+        if (batch->count == 1)
+            break;
+        struct accumulator_batch *other;
+        assert_int_equal(accumulator_split(&accumulator, batch, &other), 0);
+        if (other->builder.buf->len > 50000) {
+            struct accumulator_batch *swap = batch;
+            batch = other;
+            other = swap;
+        }
+        accumulator_release(&accumulator, other);
+    }
+    assert_in_range(accumulator.batch_bytes, 25000, 26000);
+    accumulator_release(&accumulator, batch);
+    accumulator_end(&accumulator);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_split),
+        cmocka_unit_test(test_one_too_big),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
