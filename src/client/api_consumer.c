@@ -274,7 +274,7 @@ int clymq_consume(clymq_consumer *consumer, int64_t timeout_ms, const clymq_mess
     }
     if (result < 0)
         return api_fail(result, "topic %.249s, partition %.249s, at offset %" PRId64 ": %s", message->topic,
-                        message->partition, message->offset, error_sentence(result));
+                        message->partition, message->offset, core_consumer_sentence(core));
     if (result > 0)
         *ret_message = message;
     return result;

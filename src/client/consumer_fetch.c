@@ -36,8 +36,9 @@ void consumer_again(struct consumer_partition *partition)
     partition_pause(partition, core_backoff_ns(partition->consumer->core, partition->attempts));
 }
 
-/* An error for the reader; the partition waits until it was read. */
-static void partition_report(struct consumer_partition *partition, int error)
+/* An error for the reader, and what it means (constant; NULL: what it always does); the partition waits until
+ * it was read. */
+static void partition_report(struct consumer_partition *partition, int error, const char *sentence)
 {
     struct core_consumer *consumer = partition->consumer;
     struct consumer_chunk *chunk = mem_zalloc(sizeof(*chunk));
@@ -47,6 +48,7 @@ static void partition_report(struct consumer_partition *partition, int error)
     }
     chunk->partition = partition;
     chunk->error = error;
+    chunk->sentence = sentence;
     consumer_lock(consumer);
     chunk->wanted = partition->position;
     chunk->generation = partition->generation;
@@ -68,7 +70,7 @@ static void partition_failed(struct consumer_partition *partition, int error)
     core_topic_refresh(partition->topic);
     if (now_ns - partition->failing_since_ns >= IO_MS(core->config.request_timeout_ms)) {
         partition->failing_since_ns = now_ns;
-        partition_report(partition, error);
+        partition_report(partition, error, NULL);
         return;
     }
     partition_pause(partition, core_backoff_ns(core, partition->attempts));
@@ -99,7 +101,7 @@ static void partition_store(struct consumer_partition *partition, struct consume
     bool empty = whole == 0;
     if (empty && response->batches.len) { /* not one whole batch: damaged */
         mem_free(chunk);
-        partition_report(partition, CLYMQ_ECORRUPT);
+        partition_report(partition, CLYMQ_ECORRUPT, NULL);
         return;
     }
     partition->from_beginning &= empty;
@@ -189,7 +191,7 @@ static void partition_judge(struct consumer_partition *partition, const struct n
         error == CLYMQ_ECANCELED)
         partition_failed(partition, error);
     else
-        partition_report(partition, error);
+        partition_report(partition, error, core_error_is_own_limit(answer) ? core_own_limit_sentence : NULL);
 }
 
 static void partition_answered(void *ctx, const struct net_answer *answer)
@@ -255,7 +257,7 @@ static void partition_seek_leader(struct consumer_partition *partition)
         partition->unknown = unknown ? partition->unknown + 1 : 0;
         if (partition->unknown >= 2) {
             partition->unknown = 0;
-            partition_report(partition, topic->error ? topic->error : CLYMQ_EPARTITION_UNKNOWN);
+            partition_report(partition, topic->error ? topic->error : CLYMQ_EPARTITION_UNKNOWN, NULL);
             return;
         }
     }

@@ -184,9 +184,15 @@ int core_consumer_next(struct core_consumer *consumer, const clymq_message **ret
                                           .partition = chunk->partition->name,
                                           .offset = chunk->wanted};
         *ret_message = &reader->message;
+        reader->sentence = chunk->sentence ? chunk->sentence : error_sentence(error);
         reader_drop_chunk(consumer, chunk->error ? -1 : chunk->wanted);
         return error;
     }
+}
+
+const char *core_consumer_sentence(const struct core_consumer *consumer)
+{
+    return consumer->reader.sentence;
 }
 
 bool core_consumer_at_end(struct core_consumer *consumer)

@@ -45,6 +45,7 @@ struct consumer_chunk {
     struct consumer_partition *partition;
     unsigned generation;
     int error;
+    const char *sentence; /* of the error; constant; NULL: its own */
     int64_t wanted;       /* records below it are skipped */
     struct bytes batches; /* whole ones */
     struct buf *message;  /* they point into it */
@@ -60,7 +61,8 @@ struct consumer_reader {
     clymq_message message;
     clymq_header *headers;
     size_t header_cap;
-    struct strbuf keys; /* of the headers, NUL-terminated */
+    struct strbuf keys;   /* of the headers, NUL-terminated */
+    const char *sentence; /* of the last error */
 };
 
 struct core_consumer {

@@ -169,6 +169,8 @@ int core_consumer_follow(struct core_consumer *consumer, const char *topic);
  * (offset: where). After an error the next call goes on: with the other partitions at once, with this one
  * when it is read anew. */
 int core_consumer_next(struct core_consumer *consumer, const clymq_message **ret_message);
+/* What the error that core_consumer_next returned last means, and what to do; constant. Reader's side. */
+const char *core_consumer_sentence(const struct core_consumer *consumer);
 bool core_consumer_at_end(struct core_consumer *consumer); /* reader's side */
 size_t
 core_consumer_buffered_bytes(struct core_consumer *consumer); /* fetched or asked for, not yet consumed */

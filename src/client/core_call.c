@@ -111,7 +111,8 @@ static void call_answered(void *ctx, const struct net_answer *answer)
         call_finish(call, 0, answer->response);
         return;
     }
-    bool moved = core_error_is_transport(answer);
+    /* An answer too long for us would be so again. */
+    bool moved = core_error_is_transport(answer) && !core_error_is_own_limit(answer);
     bool astray = call->topic && (error == CLYMQ_ETOPIC_UNKNOWN || error == CLYMQ_EPARTITION_UNKNOWN);
     call->reached |= error != CLYMQ_EUNREACH;
     call_note(call, error, attempt->address, sentence);
@@ -139,7 +140,7 @@ static const char *call_find_leader(struct core_call *call)
     call->reached |= fresh && topic->error != CLYMQ_EUNREACH; /* a coordinator answered at least */
     if (fresh && (topic->unknown >= 2 ||
                   (topic->error && !error_retriable(topic->error) && topic->error != CLYMQ_ETOPIC_UNKNOWN))) {
-        call_note(call, topic->error, NULL, bytes_of(NULL, 0));
+        call_note(call, topic->error, NULL, bytes_of_text(topic->call.sentence));
         call_finish(call, topic->error, NULL);
         return NULL;
     }

@@ -92,6 +92,14 @@ bool core_error_is_transport(const struct net_answer *answer)
     return answer->error != 0 && answer->exception_type == 0;
 }
 
+const char core_own_limit_sentence[] =
+    "the answer is longer than this client allows: raise its option max_message_bytes";
+
+bool core_error_is_own_limit(const struct net_answer *answer)
+{
+    return core_error_is_transport(answer) && answer->error == CLYMQ_ETOOBIG;
+}
+
 /* Where a server tells no number, an exception says no more than whether the call was understood. */
 static int exception_number(const struct net_answer *answer)
 {
@@ -107,6 +115,8 @@ int core_answer_error(enum rpc_method_id method, const struct net_answer *answer
     *ret_sentence = answer->error ? answer->text : bytes_of(NULL, 0);
     if (answer->exception_type)
         return exception_number(answer);
+    if (core_error_is_own_limit(answer))
+        *ret_sentence = bytes_of_text(core_own_limit_sentence);
     if (answer->error)
         return answer->error;
     switch (method) {

@@ -34,6 +34,8 @@ static void sender_answered(void *ctx, const struct net_answer *answer)
     batch->calling = false;
     struct bytes sentence;
     int error = core_answer_error(RPC_METHOD_PUSH_BATCH, answer, &sentence);
+    if (core_error_is_own_limit(answer))
+        error = CLYMQ_EPROTO; /* the batch is not what was too big, and no answer to one is that long */
     /* A call that was not understood was not acted on. */
     bool definite = sender_error_is_definite(error) || answer->exception_type == THRIFT_UNKNOWN_METHOD ||
                     answer->exception_type == THRIFT_PROTOCOL_ERROR || !answer->sent;

@@ -49,6 +49,10 @@ int core_link_call(struct core_link *link, enum rpc_method_id method, const void
 int core_answer_error(enum rpc_method_id method, const struct net_answer *answer, struct bytes *ret_sentence);
 /* Whether it means that the connection failed rather than that the server answered. */
 bool core_error_is_transport(const struct net_answer *answer);
+/* Whether it means that the answer is longer than this client takes (then CLYMQ_ETOOBIG): no matter how often
+ * it is asked for, and the request was not too big. The sentence for it. */
+bool core_error_is_own_limit(const struct net_answer *answer);
+extern const char core_own_limit_sentence[];
 
 /* ---- topics (core_topic.c) ---- */
 

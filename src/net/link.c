@@ -109,6 +109,11 @@ static void fail(struct net_link *link, int error)
         return;
     hold(link);
     disconnect(link);
+    if (error == CLYMQ_ETOOBIG && !list_empty(&link->calls)) {
+        /* That answer is the oldest call's. Those behind it can be made again. */
+        end_first(link, &(struct net_answer){.error = error});
+        end_all(link, CLYMQ_ECLOSED);
+    }
     end_all(link, error);
     if (!link->freed && link->config.on_closed)
         link->config.on_closed(link->config.ctx, error);

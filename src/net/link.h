@@ -23,7 +23,8 @@ struct net_link_config {
      *   CLYMQ_ECLOSED    the other side closed, or reading or writing failed; also after the answer to a call
      *                    that was not sent in full
      *   CLYMQ_EPROTO     what came is no answer to the oldest call, or malformed
-     *   CLYMQ_ETOOBIG    an answer of more than max_message_bytes
+     *   CLYMQ_ETOOBIG    an answer of more than max_message_bytes: that of the oldest call, the others get
+     *                    CLYMQ_ECLOSED
      *   CLYMQ_ENOMEM     no memory for connecting, for an answer or for a timer */
     void (*on_connected)(void *ctx);
     void (*on_closed)(void *ctx, int error);

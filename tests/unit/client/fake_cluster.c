@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-enum { OK_NEW = 1, OK_REPEAT = 2 };
+enum { OK_NEW = 1, OK_REPEAT = 2, LONG_BYTES = 2 << 20 };
 
 /* A push that is acted on later. */
 struct fake_delayed {
@@ -122,6 +122,15 @@ static void push_answer(struct net_call *call, int error, int64_t offset, bool d
     net_call_answer(call, &response, NULL);
 }
 
+static void push_answer_long(struct net_call *call)
+{
+    uint8_t *text = mem_zalloc(LONG_BYTES);
+    assert_non_null(text);
+    struct rpc_push_batch_response response = {.err = bytes_of(text, LONG_BYTES)};
+    net_call_answer(call, &response, NULL);
+    mem_free(text);
+}
+
 static void push_act(struct fake_server *server, struct net_call *call)
 {
     static const int passing[] = {CLYMQ_EAGAIN, CLYMQ_ENOSPC, CLYMQ_ELIMIT, CLYMQ_EPARTITION_REMOVED,
@@ -172,6 +181,8 @@ static void push_act(struct fake_server *server, struct net_call *call)
     }
     if (verdict < 0)
         push_answer(call, verdict, -1, false);
+    else if (chance(cluster, cluster->faults.long_push))
+        push_answer_long(call);
     else if (chance(cluster, cluster->faults.unsure))
         push_answer(call, open[rng_below(&cluster->rng, 3)], -1, false);
     else
@@ -309,6 +320,8 @@ static void handle_describe(struct fake_server *server, struct net_call *call)
                 cluster->partitions[i].name, i, cluster->partitions[i].leader,
                 cluster->servers[cluster->partitions[i].leader].address, i ? "," : "");
         strbuf_append_text(&json, "]}");
+        if (chance(cluster, cluster->faults.long_describe))
+            strbuf_printf(&json, "%*s", LONG_BYTES, "");
     }
     response.topic = bytes_of(json.data, json.len);
     net_call_answer(call, &response, NULL);

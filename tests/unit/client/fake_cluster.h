@@ -52,6 +52,7 @@ struct fake_partition {
 struct fake_faults {
     unsigned refuse;        /* a passing error, nothing stored */
     unsigned unsure;        /* stored, then an error that leaves it open */
+    unsigned long_push;     /* stored, then an answer of 2 MiB */
     unsigned delay;         /* acted on only after a while */
     unsigned reject;        /* a definite error: CLYMQ_EDENIED */
     size_t size_max;        /* no rate: bigger batches are too big; 0 = no limit */
@@ -59,6 +60,7 @@ struct fake_faults {
     unsigned move;          /* another server becomes leader first */
     unsigned control;       /* a control batch is appended before */
     unsigned fail_describe; /* per 10,000 metadata calls: CLYMQ_EAGAIN */
+    unsigned long_describe; /* likewise: an answer of 2 MiB */
 };
 
 struct fake_server {

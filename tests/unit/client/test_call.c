@@ -21,6 +21,7 @@ static void run_init(struct run *run, const char *coordinators)
     config.coordinators = coordinators;
     config.request_timeout_ms = 3000;
     config.retry_backoff_ms = 10;
+    config.max_message_bytes = 100000;
     assert_int_equal(core_new(run->cluster.loop, &config, &run->core), 0);
 }
 
@@ -121,6 +122,24 @@ static void test_passing_errors(void **state)
     run_end(&run);
 }
 
+/* An answer that is longer than this client takes would be so again: told at once, with what to do. */
+static void test_long_answer(void **state)
+{
+    struct run run;
+    run_init(&run, "server0,server1");
+    run.cluster.faults.long_describe = 10000;
+    assert_int_equal(call(&run, RPC_METHOD_DESCRIBE_TOPIC, &describe, NULL), CLYMQ_ETOOBIG);
+    assert_non_null(strstr(run.sentence, "max_message_bytes"));
+    assert_int_equal(run.cluster.describes, 1);
+    struct rpc_list_offset_request list = {
+        .topic = BYTES_LITERAL("t"), .partition = BYTES_LITERAL("1"), .timestamp_ms = -1};
+    assert_int_equal(call(&run, RPC_METHOD_LIST_OFFSET, &list, "1"), CLYMQ_ETOOBIG);
+    assert_non_null(strstr(run.sentence, "max_message_bytes"));
+    run.cluster.faults.long_describe = 0;
+    assert_int_equal(call(&run, RPC_METHOD_DESCRIBE_TOPIC, &describe, NULL), 0);
+    run_end(&run);
+}
+
 /* A failure of the original methods is an exception with a sentence for people and a number for us. The
  * sentence alone decides nothing. */
 static void test_exception(void **state)
@@ -203,8 +222,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_coordinators), cmocka_unit_test(test_failover),
         cmocka_unit_test(test_nobody),       cmocka_unit_test(test_passing_errors),
-        cmocka_unit_test(test_exception),    cmocka_unit_test(test_leader),
-        cmocka_unit_test(test_cancel),       cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_long_answer),  cmocka_unit_test(test_exception),
+        cmocka_unit_test(test_leader),       cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

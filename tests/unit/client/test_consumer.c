@@ -17,6 +17,7 @@ struct run {
     int assigned, assign_error;
     int64_t assign_position;
     int last_error;
+    char last_partition[32];
     size_t most_bytes;
 };
 
@@ -115,6 +116,7 @@ static void read_some(struct run *run)
     while ((got = core_consumer_next(run->consumer, &message)) != 0) {
         if (got < 0) {
             run->last_error = got;
+            snprintf(run->last_partition, sizeof(run->last_partition), "%s", message->partition);
             return;
         }
         assert_string_equal(message->topic, "t");
@@ -393,6 +395,46 @@ static void test_many(void **state)
     run_end(run);
 }
 
+/* A batch longer than this client takes is told of its own partition, with what to do; those that share the
+ * connection are read. */
+static void test_long_answer(void **state)
+{
+    static const uint8_t value[2 << 20];
+    struct run *run = run_new(9, 20);
+    struct rng rng;
+    struct batch_builder builder;
+    struct buf *data;
+    rng_seed(&rng, 9);
+    for (size_t i = 1; i < 20; i++)
+        run->wanted += fill(&run->cluster.partitions[i], &rng, 100);
+    assert_int_equal(batch_builder_init(&builder, 0), 0);
+    assert_int_equal(
+        batch_builder_add(&builder, 5000, bytes_of(NULL, 0), bytes_of(value, sizeof(value)), NULL, 0), 0);
+    assert_int_equal(batch_builder_finish(&builder, BATCH_NONE, 0, &data), 0);
+    fake_append(&run->cluster.partitions[0], data->data, data->len);
+    buf_unref(data);
+    run->core->config.max_message_bytes = 100000;
+    run->config.fetch_max_bytes = 5000;
+    run_start(run);
+    for (size_t i = 0; i < 20; i++)
+        assert_int_equal(assign(run, run->cluster.partitions[i].name, CLYMQ_OFFSET_BEGINNING), 0);
+    int told = 0;
+    for (int ms = 0; ms < 20000 && (run->total < run->wanted || told < 3); ms++) {
+        fake_cluster_run(&run->cluster, 1);
+        run->last_error = 0;
+        read_some(run);
+        if (!run->last_error)
+            continue;
+        told++;
+        assert_int_equal(run->last_error, CLYMQ_ETOOBIG);
+        assert_string_equal(run->last_partition, "0");
+        assert_non_null(strstr(core_consumer_sentence(run->consumer), "max_message_bytes"));
+    }
+    assert_int_equal(run->total, run->wanted);
+    assert_true(told >= 3);
+    run_end(run);
+}
+
 static void test_no_memory(void **state)
 {
     for (uint64_t nth = 1; nth < 80; nth++) {
@@ -487,6 +529,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_retention_meanwhile),
         cmocka_unit_test(test_many),
+        cmocka_unit_test(test_long_answer),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_storm),
     };

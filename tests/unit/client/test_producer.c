@@ -22,9 +22,10 @@ struct run {
     size_t most_bytes;
     bool is_control; /* a run that must be found faulty: problems are counted instead of failing */
     unsigned problems;
-    size_t many_headers; /* of the message sent last, instead of the usual few */
-    bool may_repeat;     /* the producer table is lost at times: the same send may be stored again */
-    int retries_left;    /* what fails is sent again from inside the delivery callback, so many times */
+    size_t many_headers;       /* of the message sent last, instead of the usual few */
+    bool may_repeat;           /* the producer table is lost at times: the same send may be stored again */
+    int64_t max_message_bytes; /* of the client; 0 = as usual */
+    int retries_left;          /* what fails is sent again from inside the delivery callback, so many times */
 };
 
 static int run_send(struct run *run, const char *partition, const char *key, size_t len);
@@ -77,6 +78,8 @@ static void run_start(struct run *run, uint64_t seed, size_t partitions)
     config.request_timeout_ms = 5000;
     config.retry_backoff_ms = 20;
     config.retry_backoff_max_ms = 300;
+    if (run->max_message_bytes)
+        config.max_message_bytes = run->max_message_bytes;
     assert_int_equal(core_new(run->cluster.loop, &config, &run->core), 0);
     if (!run->config.batch_bytes)
         core_producer_config_defaults(&run->config);
@@ -537,6 +540,29 @@ static void test_one_too_big(void **state)
     run_end(run);
 }
 
+/* That an answer is longer than this client takes says nothing about the batch, which was stored: it is not
+ * sent in parts. */
+static void test_long_answer(void **state)
+{
+    struct run *run = run_new();
+    run->max_message_bytes = 100000;
+    run_start(run, 15, 1);
+    run->cluster.faults.long_push = 10000;
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(run_send(run, "0", NULL, 100), 0);
+    assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 60000));
+    for (uint32_t id = 0; id < 10; id++)
+        assert_int_equal(run->outcome[id], CLYMQ_EUNCERTAIN);
+    assert_int_equal(run->cluster.pushes, 1);
+    run->cluster.faults.long_push = 0;
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(run_send(run, "0", NULL, 100), 0);
+    assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 60000));
+    assert_int_equal(run_failures(run), 10);
+    run_check(run);
+    run_end(run);
+}
+
 /* The end of a producer tells every message. */
 static void test_free_tells(void **state)
 {
@@ -760,6 +786,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_too_big),
         cmocka_unit_test(test_one_too_big),
+        cmocka_unit_test(test_long_answer),
         cmocka_unit_test(test_free_tells),
         cmocka_unit_test(test_free_refuses),
         cmocka_unit_test(test_no_memory),
