@@ -208,6 +208,8 @@ int core_consumer_new(struct core *core, const struct core_consumer_config *conf
         return CLYMQ_ENOMEM;
     consumer->core = core;
     consumer->config = *config;
+    if (consumer->config.fetch_max_bytes > core->config.max_message_bytes) /* more would be refused */
+        consumer->config.fetch_max_bytes = core->config.max_message_bytes;
     consumer->tick = (struct io_timer){.fire = consumer_tick, .ctx = consumer};
     consumer->by_name = map_new();
     int error =

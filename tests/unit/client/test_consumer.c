@@ -435,6 +435,24 @@ static void test_long_answer(void **state)
     run_end(run);
 }
 
+/* Who fetches more at once than an answer may hold gets as much as it may hold. */
+static void test_long_fetches(void **state)
+{
+    struct run *run = run_new(10, 1);
+    struct rng rng;
+    rng_seed(&rng, 10);
+    run->wanted = fill(&run->cluster.partitions[0], &rng, 3000);
+    run->core->config.max_message_bytes = 100000;
+    run->config.fetch_max_bytes = 4 << 20;
+    run_start(run);
+    assert_int_equal(assign(run, "0", CLYMQ_OFFSET_BEGINNING), 0);
+    assert_true(fake_cluster_run_until(&run->cluster, all_read, run, 60000));
+    assert_int_equal(run->total, run->wanted);
+    assert_int_equal(run->last_error, 0);
+    assert_true(run->cluster.pulls > 10);
+    run_end(run);
+}
+
 static void test_no_memory(void **state)
 {
     for (uint64_t nth = 1; nth < 80; nth++) {
@@ -530,6 +548,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_retention_meanwhile),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_long_answer),
+        cmocka_unit_test(test_long_fetches),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_storm),
     };
