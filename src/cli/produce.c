@@ -385,7 +385,8 @@ static int produce_from(struct run *run, int fd, const char *name)
         return code;
     /* A server holds a push for up to 30 s when its disk is full: asking again earlier would only add to its
      * work. */
-    clymq_client_set(run->client, "request_timeout_ms", "40000");
+    if (run->values->common.timeout < 40000)
+        clymq_client_set(run->client, "request_timeout_ms", "40000");
     code = producer_open(run);
     struct lines input;
     lines_init(&input, fd, MESSAGE_MAX);
@@ -432,7 +433,9 @@ const struct cli_command cli_produce = {
     .arguments = "TOPIC",
     .summary = "Send lines of standard input or a file as messages.",
     .details =
-        "A summary goes to standard error. The exit code is 0 only if every message was acknowledged.\n\n"
+        "A summary goes to standard error. The exit code is 0 only if every message was acknowledged.\n"
+        "A shorter --timeout than 40 s counts for looking the topic up only: what was sent is waited for so\n"
+        "long before it is sent again, until --delivery-timeout is over.\n\n"
         "Examples:\n"
         "  tail -F access.log | clymq produce logs\n"
         "  clymq produce orders --file orders.txt --key-separator : --compression lz4\n"
