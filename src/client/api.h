@@ -61,6 +61,8 @@ void api_member_wake(struct clymq_client *client, struct api_member *member);
 int api_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same with the error's own sentence, cheaply. */
 int api_fail_plain(int error);
+/* CLYMQ_EBUSY: a function that blocks was called on the client's own thread. */
+int api_fail_in_callback(void);
 int api_set_option(const struct option *table, void *values, const char *name, const char *value);
 
 void api_cond_init(pthread_cond_t *cond);

@@ -166,7 +166,7 @@ int api_task_run(struct clymq_client *client, struct api_task *task, bool waits)
     task->done = false;
     if (api_is_loop_thread(client)) {
         if (waits)
-            return api_fail(CLYMQ_EBUSY, "called from a callback: it blocks, so call it from another thread");
+            return api_fail_in_callback();
         task->run(task);
         return 0;
     }

@@ -250,6 +250,8 @@ int clymq_consumer_follow(clymq_consumer *consumer, const char *topic)
 int clymq_consume(clymq_consumer *consumer, int64_t timeout_ms, const clymq_message **ret_message)
 {
     struct core_consumer *core = atomic_load_explicit(&consumer->core, memory_order_acquire);
+    if (timeout_ms != 0 && api_is_loop_thread(consumer->client))
+        return api_fail_in_callback();
     if (!core)
         return api_fail(CLYMQ_EINVAL, "nothing is assigned: call clymq_consumer_assign first");
     const clymq_message *message;

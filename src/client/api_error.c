@@ -43,6 +43,11 @@ int api_fail_plain(int error)
     return error;
 }
 
+int api_fail_in_callback(void)
+{
+    return api_fail(CLYMQ_EBUSY, "called from a callback: it blocks, so call it from another thread");
+}
+
 int api_set_option(const struct option *table, void *values, const char *name, const char *value)
 {
     struct strbuf text = {0};

@@ -240,7 +240,7 @@ static int blocking_core(struct clymq_producer *producer, struct core_producer *
 {
     int error = 0;
     if (api_is_loop_thread(producer->client))
-        return api_fail(CLYMQ_EBUSY, "called from a callback: it blocks, so call it from another thread");
+        return api_fail_in_callback();
     struct core_producer *core = producer_core(producer, &error);
     if (!core)
         return error ? error : CLYMQ_ENOMEM;

@@ -84,8 +84,10 @@ static void test_errors(void **state)
 }
 
 struct told {
+    clymq_client *client;
     clymq_producer *producer;
-    _Atomic int count, error, blocked;
+    clymq_consumer *consumer;
+    _Atomic int count, error, blocked, consumed;
 };
 
 static void on_delivery(void *ctx, int error, const clymq_message *message)
@@ -94,6 +96,15 @@ static void on_delivery(void *ctx, int error, const clymq_message *message)
     told->error = error;
     /* Calls that block answer instead of blocking for ever; adding is allowed. */
     told->blocked = clymq_producer_flush(told->producer, 1000);
+    const clymq_message *next;
+    told->consumed = clymq_consume(told->consumer, 1, &next);
+    assert_int_equal(clymq_consume(told->consumer, 0, &next), 0);
+    assert_int_equal(clymq_consumer_follow(told->consumer, "t"), CLYMQ_EBUSY);
+    assert_int_equal(clymq_topic_delete(told->client, "t"), CLYMQ_EBUSY);
+    /* What would free does nothing. */
+    clymq_producer_free(told->producer);
+    clymq_consumer_free(told->consumer);
+    clymq_client_free(told->client);
     assert_int_equal(message->value_len, 5);
     assert_memory_equal(message->value, "hello", 5);
     assert_ptr_equal(message->opaque, told);
@@ -104,9 +115,11 @@ static void test_undelivered(void **state)
 {
     clymq_client *client = client_new();
     clymq_producer *producer;
-    struct told told = {0};
+    struct told told = {.client = client};
     assert_int_equal(clymq_producer_new(client, &producer), 0);
     told.producer = producer;
+    assert_int_equal(clymq_consumer_new(client, &told.consumer), 0);
+    assert_int_equal(clymq_consumer_follow(told.consumer, "t"), 0);
     assert_int_equal(clymq_producer_set(producer, "delivery_timeout_ms", "200"), 0);
     assert_int_equal(clymq_producer_on_delivery(producer, on_delivery, &told), 0);
     clymq_message message = {.topic = "t", .value = "hello", .value_len = 5, .opaque = &told};
@@ -117,6 +130,7 @@ static void test_undelivered(void **state)
     assert_int_equal(clymq_producer_flush(producer, -1), 0);
     assert_int_equal(told.count, 10);
     assert_int_equal(told.blocked, CLYMQ_EBUSY);
+    assert_int_equal(told.consumed, CLYMQ_EBUSY);
     assert_true(told.error < 0);
     assert_int_not_equal(told.error, CLYMQ_ETIMEDOUT); /* never sent, so not uncertain */
     int64_t offset = 7;
@@ -132,6 +146,7 @@ static void test_undelivered(void **state)
     clymq_producer_free(producer);
     assert_int_equal(told.count, 12);
     assert_int_equal(told.error, CLYMQ_ECANCELED);
+    clymq_consumer_free(told.consumer);
     clymq_client_free(client);
 }
 
