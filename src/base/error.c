@@ -92,6 +92,10 @@ int error_from_errno(int errno_value)
     case ECONNREFUSED:
     case EHOSTUNREACH:
     case ENETUNREACH:
+    case EHOSTDOWN:
+    case ENETDOWN:
+    case ENONET:
+    case ENOPROTOOPT: /* as a network tells it: no such protocol there */
     case EADDRNOTAVAIL:
         return CLYMQ_EUNREACH;
     case ENOSYS:

@@ -140,7 +140,8 @@ static const char *call_find_leader(struct core_call *call)
     call->reached |= fresh && topic->error != CLYMQ_EUNREACH; /* a coordinator answered at least */
     if (fresh && (topic->unknown >= 2 ||
                   (topic->error && !error_retriable(topic->error) && topic->error != CLYMQ_ETOPIC_UNKNOWN))) {
-        call_note(call, topic->error, NULL, bytes_of_text(topic->call.sentence));
+        /* While it is asked anew the sentence may be of that. */
+        call_note(call, topic->error, NULL, bytes_of_text(topic->calling ? "" : topic->call.sentence));
         call_finish(call, topic->error, NULL);
         return NULL;
     }

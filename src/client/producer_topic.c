@@ -67,7 +67,8 @@ static void topic_changed(struct core_topic_watch *watch)
         if (known->unknown >= 2)
             topic_fail(topic, CLYMQ_ETOPIC_UNKNOWN);
         else if (known->error != CLYMQ_ETOPIC_UNKNOWN && !error_retriable(known->error))
-            topic_fail(topic, known->error);
+            /* What was too big is the answer about the topic, no message. */
+            topic_fail(topic, known->error == CLYMQ_ETOOBIG ? CLYMQ_ELIMIT : known->error);
         if (topic_has_work(topic))
             core_topic_refresh(known);
         return;

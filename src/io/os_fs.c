@@ -337,18 +337,27 @@ static int wrap_file(int fd, struct io_file **ret_file)
     return 0;
 }
 
-static int sync_parent_of(const char *path)
+/* Where the path of the folder that path is in ends; NULL: in the root's or the working folder. path has no
+ * slash at its end. */
+static char *parent_end(char *path)
 {
-    const char *slash = strrchr(path, '/');
-    char *parent MEM_CLEANUP =
-        slash ? mem_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : mem_strdup(".");
-    if (!parent)
-        return CLYMQ_ENOMEM;
-    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return os_error();
-    int error = fsync(fd) == 0 ? 0 : os_error();
-    close(fd);
+    char *slash = strrchr(path, '/');
+    while (slash && slash > path && slash[-1] == '/')
+        slash--;
+    return slash == path ? NULL : slash;
+}
+
+static int sync_parent_of(char *path)
+{
+    char *end = parent_end(path);
+    if (end)
+        *end = '\0';
+    int fd = open(end ? path : *path == '/' ? "/" : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int error = fd >= 0 && fsync(fd) == 0 ? 0 : os_error();
+    if (fd >= 0)
+        close(fd);
+    if (end)
+        *end = '/';
     return error;
 }
 
@@ -358,19 +367,19 @@ static int make_root(char *path)
 {
     if (mkdir(path, FOLDER_MODE) == 0)
         return sync_parent_of(path);
-    if (errno == EEXIST) {
+    if (errno == EEXIST) { /* in a folder that only others may read, perhaps, or that cannot be written */
         int error = sync_parent_of(path);
-        return error == CLYMQ_EDENIED ? 0 : error; /* a folder that only others may read */
+        return error == CLYMQ_EDENIED || error == CLYMQ_EINVAL || error == CLYMQ_EUNSUPPORTED ? 0 : error;
     }
-    char *slash = strrchr(path, '/');
-    if (errno != ENOENT || !slash || slash == path)
+    char *end = parent_end(path);
+    if (errno != ENOENT || !end)
         return os_error();
-    *slash = '\0';
+    *end = '\0';
     int error = make_root(path);
-    *slash = '/';
+    *end = '/';
     if (error)
         return error;
-    if (mkdir(path, FOLDER_MODE) != 0 && errno != EEXIST) /* it is there where the path ends with a slash */
+    if (mkdir(path, FOLDER_MODE) != 0 && errno != EEXIST)
         return os_error();
     return sync_parent_of(path);
 }
@@ -382,6 +391,8 @@ int io_os_fs_new(const char *root, struct io_fs **ret_fs)
     char *path MEM_CLEANUP = mem_strdup(root);
     if (!path)
         return CLYMQ_ENOMEM;
+    for (size_t len = strlen(path); len > 1 && path[len - 1] == '/'; len--)
+        path[len - 1] = '\0';
     int error = make_root(path);
     if (error)
         return error;

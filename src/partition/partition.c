@@ -52,7 +52,8 @@ static int partition_on_recover(void *ctx, const struct batch_header *header, st
 static void partition_on_snapshot_save(void *ctx, struct strbuf *state)
 {
     const struct partition *partition = ctx;
-    if (partition->producers && producers_count(partition->producers) > 0)
+    /* An empty state is not loaded, and so would not replace the table of the block before. */
+    if (partition->producers && (producers_count(partition->producers) > 0 || partition->chain_count > 1))
         producers_save(partition->producers, state);
 }
 

@@ -563,6 +563,19 @@ static void test_long_answer(void **state)
     run_end(run);
 }
 
+/* Nor is a message too big because what the coordinator says of the topic is. */
+static void test_long_metadata(void **state)
+{
+    struct run *run = run_new();
+    run->max_message_bytes = 100000;
+    run_start(run, 17, 1);
+    run->cluster.faults.long_describe = 10000;
+    assert_int_equal(run_send(run, "0", NULL, 100), 0);
+    assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 60000));
+    assert_int_equal(run->outcome[0], CLYMQ_ELIMIT);
+    run_end(run);
+}
+
 /* The end of a producer tells every message. */
 static void test_free_tells(void **state)
 {
@@ -787,6 +800,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_too_big),
         cmocka_unit_test(test_one_too_big),
         cmocka_unit_test(test_long_answer),
+        cmocka_unit_test(test_long_metadata),
         cmocka_unit_test(test_free_tells),
         cmocka_unit_test(test_free_refuses),
         cmocka_unit_test(test_no_memory),

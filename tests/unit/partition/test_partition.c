@@ -862,6 +862,32 @@ static void test_nobody_to_remember(void **state)
     machine_free(machine);
 }
 
+/* Who was forgotten stays forgotten, though the block before still has him. */
+static void test_the_forgotten_stay_forgotten(void **state)
+{
+    struct machine *machine = machine_new(7);
+    struct test_push push;
+    size_t empty;
+    push_single(machine, &push, "n", -1, 9, 1);
+    run_until(machine, &push.done);
+    change_block(machine, NULL, NULL);
+    assert_int_equal(partition_adopt_chain(machine->partition, machine->chain, machine->chain_count), 0);
+    push_single(machine, &push, "m", -1, 0, 1);
+    run_until(machine, &push.done);
+    int64_t later_ms = io_loop_wall_ms(machine->loop) + machine->config.producer_expiry_ms + 1;
+    assert_int_equal(partition_apply_retention(machine->partition, later_ms, &empty), 0);
+    change_block(machine, NULL, NULL);
+    machine->chain_count--; /* dies before anybody knows of the third */
+    machine_crash(machine, true);
+    machine->chain_count++;
+    assert_int_equal(partition_adopt_chain(machine->partition, machine->chain, machine->chain_count), 0);
+    push_single(machine, &push, "n", -1, 9, 1);
+    run_until(machine, &push.done);
+    assert_int_equal(push.push.error, 0);
+    assert_false(push.push.duplicate);
+    machine_free(machine);
+}
+
 /* The seal is durable, and the coordinator dies before the next block is recorded: until it has sealed again
  * and tells of the next one, pushes wait. */
 static void test_a_seal_that_was_cut_short(void **state)
@@ -1323,6 +1349,7 @@ int main(void)
         cmocka_unit_test(test_a_new_block_goes_on),
         cmocka_unit_test(test_a_seal_that_was_cut_short),
         cmocka_unit_test(test_nobody_to_remember),
+        cmocka_unit_test(test_the_forgotten_stay_forgotten),
         cmocka_unit_test(test_old_timestamps_are_no_silence),
         cmocka_unit_test(test_blocks_no_longer_named_are_removed),
         cmocka_unit_test(test_pulls_wait),
