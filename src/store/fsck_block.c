@@ -232,15 +232,16 @@ static int check_order(struct walk *walk, const char *path, int64_t base, uint64
 
 /* Whether the segment ends here, because the next one is named by the offset that was reached, as recovery
  * sees it. */
-static bool ends_segment(struct walk *walk, const char *path, int64_t next_base,
+static bool ends_segment(struct walk *walk, const char *path, int64_t base, int64_t next_base,
                          const struct segment_scan *scan)
 {
     if (next_base != walk->at.offset || scan->position == scan->size)
         return false;
-    fsck_find(walk->fsck, walk->summarized ? FSCK_DAMAGED_LOG : FSCK_TORN_TAIL, path, scan->position,
-              walk->at.offset, "%" PRIu64 " bytes behind the last batch: %s", scan->size - scan->position,
-              walk->summarized ? "readers get them, since the segment's .summary counts them in: remove it"
-                               : "cut when they are met");
+    if (walk->summarized) /* so that nobody looks, and readers are sent them */
+        find_wrong_index(walk, base, ".summary", scan->position, "counts in what is behind the last batch");
+    fsck_find(walk->fsck, FSCK_TORN_TAIL, path, scan->position, walk->at.offset,
+              "%" PRIu64 " bytes behind the last batch: cut when the index is made again",
+              scan->size - scan->position);
     return true;
 }
 
@@ -271,7 +272,7 @@ static int check_batches(struct walk *walk, const char *path, int64_t base, int6
         struct batch_header header;
         struct bytes batch;
         uint64_t position = scan->position;
-        if (ends_segment(walk, path, next_base, scan))
+        if (ends_segment(walk, path, base, next_base, scan))
             return 0;
         int error = segment_scan_next(scan, &header, &batch);
         if (error == CLYMQ_ENOENT)

@@ -144,6 +144,13 @@ static void second_life(struct rig *rig, struct owner *owner, bool keeps_table, 
     strbuf_free(&again);
 }
 
+/* A summary that counts in what is behind the last batch is believed by readers; no other wrong index is. */
+static void on_finding(void *ctx, const struct fsck_finding *finding)
+{
+    if (finding->kind == FSCK_WRONG_INDEX && finding->position > 0 && strstr(finding->path, ".summary"))
+        *(bool *)ctx = true;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1)
@@ -163,7 +170,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(owner.producers);
     folder_write(rig.fs, bytes_of(data + 1, size - 1));
     struct fsck_totals totals;
-    bool sound = fsck_run(rig.fs, &(struct fsck_options){0}, &totals) == 0 && totals.damages == 0;
+    bool misled = false;
+    struct fsck_options options = {.on_finding = on_finding, .ctx = &misled};
+    bool sound = fsck_run(rig.fs, &options, &totals) == 0 && totals.damages == 0 && !misled;
     struct block *block;
     struct block_recovery recovery;
     int error = rig_start(&rig);
