@@ -107,7 +107,7 @@ static void judge(struct admin *admin, const struct job *job, int error, const c
                 (job->kind == JOB_DELETE_PART && error == CLYMQ_EPARTITION_UNKNOWN);
 
     /* A damaged block cannot be sealed. */
-    bool hopeless = job->kind == JOB_SET_STATE && job->slot->current->damaged;
+    bool hopeless = job->kind == JOB_SET_STATE && history_may_fail(job->slot->current);
 
     if (!error || hopeless || ((exists || gone) && admin->doubt)) {
         succeeded(admin, job);

@@ -249,7 +249,8 @@ void check_served(struct history *history, uint64_t since_ns)
     for (unsigned i = 0; i < history->slot_count; i++) {
         const struct slot *slot = &history->slots[i];
 
-        if (!slot->steady || !slot->current || slot->current->damaged)
+        if (!slot->steady || !slot->current || slot->current->damaged ||
+            (slot->current->marks_damaged && slot->current->damage_reported))
             continue;
         if (slot->current->served_ns < since_ns) {
             run_violation(history->run, "I7",

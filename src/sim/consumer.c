@@ -99,7 +99,7 @@ static void on_error(struct consumer *consumer, int error, const clymq_message *
         assign(place);
     } else if (error == CLYMQ_ECORRUPT || error == CLYMQ_EBATCH || error == CLYMQ_ECOMPRESSION ||
                error == CLYMQ_EOFFSET_RANGE) {
-        if (!track->damaged)
+        if (!history_may_fail(track))
             run_violation(consumer->run, "I1", "%s got %s at offset %lld of %s/%s, and nothing was damaged",
                           consumer->name, error_name(error), (long long)message->offset, message->topic,
                           message->partition);

@@ -85,8 +85,12 @@ const char *history_message_text(const struct history *history, uint32_t message
 
 bool history_is_excused(const struct history *history, const struct track *track)
 {
-    return track->damaged &&
-           (track->damaged_hazard != history->hazard || (track->log_damaged && track->marks_damaged));
+    return track->damaged && (track->damaged_hazard != history->hazard || track->marks_damaged);
+}
+
+bool history_may_fail(const struct track *track)
+{
+    return track->damaged || track->marks_damaged;
 }
 
 /* ---- messages ---- */
@@ -217,7 +221,7 @@ void history_end(struct history *history, uint32_t number, enum message_state st
               states[state], offset, detail);
     struct track *track = track_at(&history->slots[message->slot], message->begun_ns, message->ended_ns);
     if (state == MESSAGE_REFUSED) {
-        if (track && track->damaged && says_failed(detail))
+        if (track && history_may_fail(track) && says_failed(detail))
             track->damage_reported = true;
         if (says_malformed(detail))
             run_violation(history->run, "I7", "%s was refused for ever: %s",

@@ -37,12 +37,12 @@ struct track {
     uint64_t deleting_ns;    /* deletion was asked for; 0 = never */
     bool damaged;            /* bits of its log were flipped: declared corruption */
     uint32_t damaged_hazard; /* history->hazard then */
-    bool log_damaged;        /* … really its log's … */
-    bool marks_damaged;      /* … or those of a state file that tells about it */
-    bool damage_reported;    /* a reader or the broker noticed */
-    bool drained;            /* the final drain read it to its end */
-    uint64_t drained_bytes;  /* of the batches that it read */
-    uint32_t *at;            /* message + 1 by offset; 0 = not known */
+    bool marks_damaged; /* bits of a state file that tells about it were flipped: nothing may be lost by that
+                         */
+    bool damage_reported;   /* a reader or the broker noticed */
+    bool drained;           /* the final drain read it to its end */
+    uint64_t drained_bytes; /* of the batches that it read */
+    uint32_t *at;           /* message + 1 by offset; 0 = not known */
     size_t at_count;
     int64_t watermark;         /* highest told to anybody */
     uint64_t life_ns;          /* when the run of the broker began … */
@@ -124,6 +124,10 @@ void history_passed(struct history *history, struct track *track, const char *wh
  * durable-end mark may be an older one, and damage behind that cannot be told from a torn tail. Nothing can
  * be asked of the track any more. */
 bool history_is_excused(const struct history *history, const struct track *track);
+
+/* The broker may say that the log is damaged: it is, or nothing is left of the notes on how much of it is
+ * durable, and it does not end with a whole batch. */
+bool history_may_fail(const struct track *track);
 
 /* Text for messages: "orders/0#17". Valid until called three more times. */
 const char *history_message_text(const struct history *history, uint32_t message);

@@ -98,14 +98,6 @@ void rot_flip_index(struct run *run)
         flip(run, path, size);
 }
 
-/* From now on the broker may say that the partition is damaged. */
-static void declare(struct run *run, struct track *track)
-{
-    run->history->rotten = true;
-    track->damaged = true;
-    track->damaged_hazard = run->history->hazard;
-}
-
 void rot_flip_state(struct run *run)
 {
     static const char *const suffixes[] = {".state", NULL};
@@ -114,12 +106,10 @@ void rot_flip_state(struct run *run)
 
     if (!choose(run, "state", 0, suffixes, path, &size))
         return;
-    run->history->hazard++;
+    run->history->rotten = true;
     for (unsigned i = 0; i < run->history->slot_count; i++)
-        if (run->history->slots[i].current) {
+        if (run->history->slots[i].current)
             run->history->slots[i].current->marks_damaged = true;
-            declare(run, run->history->slots[i].current);
-        }
     flip(run, path, size);
 }
 
@@ -161,8 +151,8 @@ void rot_flip_log(struct run *run)
     mem_free(data);
     if (!slot || !slot->steady || !slot->current)
         return;
-    run->history->hazard++;
-    slot->current->log_damaged = true;
-    declare(run, slot->current);
+    run->history->rotten = true;
+    slot->current->damaged = true;
+    slot->current->damaged_hazard = ++run->history->hazard;
     flip(run, path, size);
 }

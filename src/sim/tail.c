@@ -214,7 +214,7 @@ static void check_woken(struct tail *tail, const struct track *track, struct byt
 static void damaged(struct tail *tail, struct track *track, int error)
 {
     log_info("%s: damage at offset %" PRId64 ": %s", tail->name, tail->offset, error_name(error));
-    if (track && !track->damaged)
+    if (track && !history_may_fail(track))
         run_violation(tail->run, "I1", "%s found %s at offset %" PRId64 ", and nothing was damaged",
                       tail->name, error_name(error), tail->offset);
     if (track)
@@ -298,7 +298,7 @@ static void refused(struct tail *tail, struct track *track, const struct rpc_pul
     }
     if (response->error == CLYMQ_ECORRUPT)
         damaged(tail, track, response->error);
-    else if (response->error == CLYMQ_ELOG_FAILED && track && track->damaged && tail->drain)
+    else if (response->error == CLYMQ_ELOG_FAILED && track && history_may_fail(track) && tail->drain)
         damaged(tail, track, response->error);
 }
 
