@@ -226,12 +226,17 @@ static void database_limit(struct database *database)
 }
 
 /* Everything after the file is open. The exclusive lock is taken by the first transaction and kept. */
-static int database_start(struct database *database, struct tree *tree, struct strbuf *why)
+static int database_start(struct database *database, enum database_new made, struct tree *tree,
+                          struct strbuf *why)
 {
     bool fresh = false;
     int error = database_exec(database, "PRAGMA locking_mode=EXCLUSIVE");
     if (!error)
         error = database_identify(database, &fresh, why);
+    if (!error && fresh && made == DATABASE_IS_THERE) {
+        strbuf_append_text(why, "it was there, and is empty now: is its disk mounted?");
+        error = CLYMQ_ECORRUPT;
+    }
     if (!error)
         error = database_query_text(database, "PRAGMA journal_mode=WAL", "wal", why);
     if (!error)
@@ -316,7 +321,7 @@ static void database_explain(const char *path, int error, const char *why, struc
     }
 }
 
-int database_open(const char *path, struct tree *tree, struct strbuf *error_text,
+int database_open(const char *path, enum database_new made, struct tree *tree, struct strbuf *error_text,
                   struct database **ret_database)
 {
     struct database *database = mem_zalloc(sizeof(*database));
@@ -324,17 +329,19 @@ int database_open(const char *path, struct tree *tree, struct strbuf *error_text
         return CLYMQ_ENOMEM;
     struct strbuf why = {0};
     /* Where that fails, what follows says why. */
-    if (access(path, F_OK) != 0 && errno == ENOENT)
+    bool may_be_new = made == DATABASE_MAY_BE_NEW;
+    if (may_be_new && access(path, F_OK) != 0 && errno == ENOENT)
         (void)database_make_new(path);
-    int result = sqlite3_open_v2(path, &database->handle,
-                                 SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+    int result = sqlite3_open_v2(
+        path, &database->handle,
+        SQLITE_OPEN_READWRITE | (may_be_new ? SQLITE_OPEN_CREATE : 0) | SQLITE_OPEN_NOMUTEX, NULL);
     int error;
     if (result != SQLITE_OK) {
         error = error_of_sqlite(database, result);
     } else {
         sqlite3_extended_result_codes(database->handle, 1);
         database_limit(database);
-        error = database_start(database, tree, &why);
+        error = database_start(database, made, tree, &why);
     }
     if (error) {
         if (why.len == 0)

@@ -16,9 +16,13 @@ struct database_write {
     bool exists; /* false: removed */
 };
 
+/* A file that is missing or empty is made; or, where it was there before in this run, refused: the disk must
+ * be gone from its place, and metadata made anew would know nothing of what is stored. */
+enum database_new { DATABASE_MAY_BE_NEW, DATABASE_IS_THERE };
 /* Opens or makes the file, removes ephemeral nodes, loads the rest into tree. On failure error says what to
  * do. CLYMQ_ELOCKED, CLYMQ_EFORMAT, CLYMQ_ECORRUPT, CLYMQ_EDENIED, CLYMQ_ENOSPC, CLYMQ_EIO, CLYMQ_ENOMEM. */
-int database_open(const char *path, struct tree *tree, struct strbuf *error, struct database **ret_database);
+int database_open(const char *path, enum database_new made, struct tree *tree, struct strbuf *error,
+                  struct database **ret_database);
 void database_close(struct database *database); /* NULL is allowed */
 /* All or nothing, durable when it returns 0. CLYMQ_ENOSPC, CLYMQ_ENOMEM: nothing is stored. CLYMQ_ESESSION:
  * whether it is stored shows only when the file is opened again. */

@@ -168,7 +168,8 @@ static void pass_reopen(struct pass *pass)
     pass->database = NULL;
     pass->new_tree = tree_new();
     struct strbuf why = {0};
-    pass->error = pass->new_tree ? database_open(pass->reopen_path, pass->new_tree, &why, &pass->database)
+    pass->error = pass->new_tree ? database_open(pass->reopen_path, DATABASE_IS_THERE, pass->new_tree, &why,
+                                                 &pass->database)
                                  : CLYMQ_ENOMEM;
     if (pass->error)
         log_limited(LOG_ERROR, "%s", why.data ? why.data : error_sentence(pass->error));
@@ -431,7 +432,8 @@ int meta_embedded_open(struct shard *shard, const char *path, struct strbuf *err
         error = CLYMQ_ENOMEM;
     if (!error) {
         embedded->tree = tree_new();
-        error = embedded->tree ? database_open(path, embedded->tree, error_text, &embedded->database)
+        error = embedded->tree ? database_open(path, DATABASE_MAY_BE_NEW, embedded->tree, error_text,
+                                               &embedded->database)
                                : CLYMQ_ENOMEM;
     }
     if (error) {

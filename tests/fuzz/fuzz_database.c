@@ -81,7 +81,7 @@ static void write_rows(struct bytes in, bool keep_sums)
     struct database *database;
     sqlite3 *handle;
     sqlite3_stmt *insert;
-    FUZZ_CHECK(tree && database_open(path, tree, &why, &database) == 0);
+    FUZZ_CHECK(tree && database_open(path, DATABASE_MAY_BE_NEW, tree, &why, &database) == 0);
     database_close(database);
     tree_free(tree);
     FUZZ_CHECK(sqlite3_open(path, &handle) == SQLITE_OK);
@@ -113,7 +113,7 @@ static int load(bool write, size_t *ret_count)
     struct strbuf why = {0};
     struct database *database;
     FUZZ_CHECK(tree);
-    int error = database_open(path, tree, &why, &database);
+    int error = database_open(path, DATABASE_MAY_BE_NEW, tree, &why, &database);
     FUZZ_CHECK((error == 0) == (why.len == 0));
     FUZZ_CHECK(error != CLYMQ_ELOCKED);
     FUZZ_CHECK(error != CLYMQ_ENOMEM || strstr(why.data, "damaged")); /* SQLite's word for some damage */

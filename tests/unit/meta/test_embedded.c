@@ -478,6 +478,31 @@ static void test_failing_disk(void **state)
     assert_true(full > 10 && lost > 10);
 }
 
+/* The disk fails, and when the file is to be opened again it is not there any more, or empty, as where a
+ * mount went away: nothing is founded anew in its place. */
+static void test_a_file_that_went_away(void **state)
+{
+    for (int empty = 0; empty < 2; empty++) {
+        struct meta *meta = open_meta();
+        struct meta_op make = op_create("/d", "first"), set = op_set("/d", "second", 0);
+        assert_int_equal(transact(meta, &make, 1).error, 0);
+        fault_vfs_fail(1, 2, SQLITE_IOERR_WRITE);
+        assert_int_equal(transact(meta, &set, 1).error, CLYMQ_ESESSION);
+        fault_vfs_fail(0, 0, 0);
+        struct stat info;
+        remove_files(&driver);
+        if (empty)
+            close(open(driver.path, O_WRONLY | O_CREAT | O_EXCL, 0600));
+        for (int tries = 0; tries < 3; tries++)
+            assert_int_equal(get(meta, "/d").error, CLYMQ_ESESSION);
+        meta_close(meta);
+        assert_int_equal(stat(driver.path, &info), empty ? 0 : -1);
+        if (empty)
+            assert_int_equal(info.st_size, 0);
+        remove_files(&driver);
+    }
+}
+
 /* The same with writes large enough that SQLite moves its log into the file meanwhile, failing at any
  * operation of that. */
 static void test_failing_checkpoint(void **state)
@@ -586,7 +611,7 @@ int main(int argc, char **argv)
         T(test_one_process),        T(test_formats),      T(test_modes),
         T(test_leftovers),          T(test_damaged_rows), T(test_foreign_content),
         T(test_damaged_bytes),      T(test_kill),         T(test_failing_disk),
-        T(test_failing_checkpoint), T(test_group_commit),
+        T(test_failing_checkpoint), T(test_group_commit), T(test_a_file_that_went_away),
     };
     return failures + cmocka_run_group_tests(tests, NULL, NULL);
 }
