@@ -33,7 +33,8 @@ struct session {
     struct watch_set watches;
     struct io_timer timer;
     int lost;
-    bool lost_told;
+    bool reopens; /* the next request begins a new session */
+    bool tell_lost;
     unsigned depth;
     bool closed;
 };
@@ -131,6 +132,49 @@ static void store_plan_events(struct sim_meta_store *store)
     }
 }
 
+static void apply_transaction(struct session *session, struct meta_request *request)
+{
+    struct sim_meta_store *store = session->store;
+    struct tree_undo *undo;
+    size_t failed_op;
+    request->error = tree_apply(store->tree, request->ops, request->op_count, session->id, &undo, &failed_op);
+    if (request->error) {
+        request->failed_op = (int)failed_op;
+        return;
+    }
+    store->transactions++;
+    tree_commit(store->tree, undo, store_changed, store);
+    store_plan_events(store);
+}
+
+/* Of what is under way nobody learns how it ended; the owner is told soon. */
+static void session_lose(struct session *session)
+{
+    session->lost = CLYMQ_ESESSION;
+    session->tell_lost = true;
+    watch_clear(&session->watches);
+    LIST_FOR_EACH(item, &session->answered)
+        CONTAINER_OF(item, struct meta_request, link)->error = CLYMQ_ESESSION;
+    LIST_FOR_EACH(item, &session->travelling)
+        CONTAINER_OF(item, struct meta_request, link)->error = CLYMQ_ESESSION;
+    session->event_due_ns = io_loop_now_ns(session->shard->loop) + 1;
+}
+
+/* Its ephemeral nodes go. */
+static void store_forget(struct sim_meta_store *store, struct session *session)
+{
+    list_remove(&session->link);
+    tree_end_session(store->tree, session->id, store_changed, store);
+    store_plan_events(store);
+}
+
+static void session_begin(struct session *session)
+{
+    session->id = session->store->next_session++;
+    session->lost = 0;
+    list_push_back(&session->store->sessions, &session->link);
+}
+
 static void session_apply(struct session *session, struct meta_request *request)
 {
     struct sim_meta_store *store = session->store;
@@ -146,16 +190,16 @@ static void session_apply(struct session *session, struct meta_request *request)
         request->error = store->faults.transact_error;
         return;
     }
-    struct tree_undo *undo;
-    size_t failed_op;
-    request->error = tree_apply(store->tree, request->ops, request->op_count, session->id, &undo, &failed_op);
-    if (request->error) {
-        request->failed_op = (int)failed_op;
+    if (store->faults.unknown_ppm && rng_chance(&store->rng, store->faults.unknown_ppm, 1000000)) {
+        if (rng_chance(&store->rng, 1, 2))
+            apply_transaction(session, request);
+        store_forget(store, session);
+        session->reopens = true;
+        session_lose(session);
+        request->error = CLYMQ_ESESSION;
         return;
     }
-    store->transactions++;
-    tree_commit(store->tree, undo, store_changed, store);
-    store_plan_events(store);
+    apply_transaction(session, request);
 }
 
 int sim_meta_store_touch(struct sim_meta_store *store, const char *path)
@@ -200,8 +244,8 @@ static void session_tell_events(struct session *session)
             session->meta.watcher(session->meta.watcher_ctx, META_EVENT_CHANGED, watch->path);
         mem_free(watch);
     }
-    if (session->lost && !session->lost_told && !session->closed) {
-        session->lost_told = true;
+    if (session->tell_lost && !session->closed) {
+        session->tell_lost = false;
         if (session->meta.watcher)
             session->meta.watcher(session->meta.watcher_ctx, META_EVENT_SESSION, "/");
     }
@@ -250,6 +294,8 @@ static void session_enqueue(struct session *session, struct meta_request *reques
         return;
     }
     assert(!session->closed);
+    if (session->lost && session->reopens)
+        session_begin(session);
     uint64_t arrival_ns = io_loop_now_ns(session->shard->loop) + draw_delay_ns(session) / 2;
     session->apply_due_ns = later_ns(session->apply_due_ns, arrival_ns);
     request->due_ns = session->apply_due_ns;
@@ -295,10 +341,10 @@ static void session_end(struct session *session)
             break;
         if (request->kind == REQUEST_TRANSACT)
             session_apply(session, request);
+        if (session->lost) /* by that one */
+            return;
     }
-    list_remove(&session->link);
-    tree_end_session(store->tree, session->id, store_changed, store);
-    store_plan_events(store);
+    store_forget(store, session);
 }
 
 static void drop_requests(struct list *requests, bool answer)
@@ -349,14 +395,13 @@ int sim_meta_open(struct sim_meta_store *store, struct shard *shard, uint64_t mi
     session->meta.ops = &session_ops;
     session->store = store;
     session->shard = shard;
-    session->id = store->next_session++;
     session->min_delay_ns = min_delay_ns;
     session->max_delay_ns = max_delay_ns;
     list_init(&session->travelling);
     list_init(&session->answered);
     session->timer.fire = session_fire;
     session->timer.ctx = session;
-    list_push_back(&store->sessions, &session->link);
+    session_begin(session);
     *ret_meta = &session->meta;
     return 0;
 }
@@ -373,10 +418,7 @@ void sim_meta_lose_session(struct sim_meta_store *store, struct meta *meta)
     struct session *session = (struct session *)meta;
     assert(session->store == store && !session->lost);
     session_end(session);
-    session->lost = CLYMQ_ESESSION;
-    watch_clear(&session->watches);
-    LIST_FOR_EACH(item, &session->answered)
-        CONTAINER_OF(item, struct meta_request, link)->error = CLYMQ_ESESSION;
-    session->event_due_ns = io_loop_now_ns(session->shard->loop) + 1;
+    session->reopens = false;
+    session_lose(session);
     (void)session_arm(session);
 }

@@ -375,9 +375,11 @@ bool machine_needs_restart(const struct machine *machine)
     return machine->state == MACHINE_SERVING && machine->failing == 0 && !machine_is_healthy(machine);
 }
 
-void machine_fail_metadata(struct machine *machine, uint32_t ppm)
+void machine_fail_metadata(struct machine *machine, uint32_t full_ppm, uint32_t unknown_ppm)
 {
-    struct sim_meta_faults faults = {.transact_error = ppm ? CLYMQ_ENOSPC : 0, .transact_error_ppm = ppm};
+    struct sim_meta_faults faults = {.transact_error = full_ppm ? CLYMQ_ENOSPC : 0,
+                                     .transact_error_ppm = full_ppm,
+                                     .unknown_ppm = unknown_ppm};
 
     sim_meta_store_set_faults(machine->meta_store, &faults);
 }

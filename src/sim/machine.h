@@ -38,7 +38,9 @@ bool machine_is_healthy(const struct machine *machine);
 /* Serving, nothing fails any more, and something lasting has failed since its start. */
 bool machine_needs_restart(const struct machine *machine);
 
-void machine_fail_metadata(struct machine *machine, uint32_t ppm);
+/* Per million transactions: those that are refused for want of space, and those whose outcome nobody knows.
+ */
+void machine_fail_metadata(struct machine *machine, uint32_t full_ppm, uint32_t unknown_ppm);
 /* Another coordinator takes the role and ends at once: the broker's has to take it again. */
 void machine_fence(struct machine *machine);
 /* Reloads a serving broker's configuration without the scrub; the next start has it again. */

@@ -42,6 +42,7 @@ enum {
     X(NET_SHORT, 5)                                                                                          \
     X(CLOCK_JUMP, 4)                                                                                         \
     X(METADATA, 4)                                                                                           \
+    X(METADATA_LOST, 3)                                                                                      \
     X(FENCE, 4)                                                                                              \
     X(FLIP_INDEX, 5)                                                                                         \
     X(FLIP_STATE, 1)                                                                                         \
@@ -150,10 +151,13 @@ static void set_window(struct nemesis *nemesis, const struct fault *fault, bool 
     case FAULT_FENCE: /* while the role is taken again the metadata fail, too */
         if (on)
             machine_fence(run->machine);
-        machine_fail_metadata(run->machine, on ? draw_ppm(nemesis, 50000, 700000) : 0);
+        machine_fail_metadata(run->machine, on ? draw_ppm(nemesis, 50000, 700000) : 0, 0);
         break;
     case FAULT_METADATA:
-        machine_fail_metadata(run->machine, on ? draw_ppm(nemesis, 50000, 700000) : 0);
+        machine_fail_metadata(run->machine, on ? draw_ppm(nemesis, 50000, 700000) : 0, 0);
+        break;
+    case FAULT_METADATA_LOST:
+        machine_fail_metadata(run->machine, 0, on ? draw_ppm(nemesis, 50000, 700000) : 0);
         break;
     case FAULT_CRASH_AT_OP:
         machine_crash_at_op(run->machine, on ? 1 + rng_below(&run->rng, 1 << rng_below(&run->rng, 10)) : 0);
@@ -167,7 +171,8 @@ static void set_window(struct nemesis *nemesis, const struct fault *fault, bool 
 static bool fails_disk(enum fault_kind kind)
 {
     return kind == FAULT_EIO_WRITE || kind == FAULT_EIO_SYNC || kind == FAULT_EIO_READ ||
-           kind == FAULT_ENOSPC || kind == FAULT_SHORT_WRITE || kind == FAULT_METADATA || kind == FAULT_FENCE;
+           kind == FAULT_ENOSPC || kind == FAULT_SHORT_WRITE || kind == FAULT_METADATA ||
+           kind == FAULT_METADATA_LOST || kind == FAULT_FENCE;
 }
 
 /* What failed meanwhile stays failed until the next start: a failed write that could not be undone, a failed

@@ -211,9 +211,9 @@ static void some_faults(void)
     static const int errors[] = {CLYMQ_EIO, CLYMQ_ENOSPC, CLYMQ_ETIMEDOUT};
     h.broker.error = errors[rng_below(&rng, 3)];
     h.broker.error_ppm = rng_chance(&rng, 1, 2) ? (uint32_t)rng_below(&rng, 300000) : 0;
+    uint32_t ppm = rng_chance(&rng, 1, 2) ? (uint32_t)rng_below(&rng, 200000) : 0;
     sim_meta_store_set_faults(
-        h.store, &(struct sim_meta_faults){CLYMQ_ENOSPC,
-                                           rng_chance(&rng, 1, 2) ? (uint32_t)rng_below(&rng, 200000) : 0});
+        h.store, &(struct sim_meta_faults){.transact_error = CLYMQ_ENOSPC, .transact_error_ppm = ppm});
 }
 
 /* With all faults gone and time to work, tree and broker hold exactly what the model says. */

@@ -365,7 +365,8 @@ static void test_creation_is_undone(void **state)
         io_loop_wake(h.loop);
         while (sim_meta_store_transactions(h.store) - transactions < (uint64_t)round)
             assert_true(sim_world_step(h.world));
-        sim_meta_store_set_faults(h.store, &(struct sim_meta_faults){CLYMQ_ENOSPC, 1000000});
+        sim_meta_store_set_faults(h.store, &(struct sim_meta_faults){.transact_error = CLYMQ_ENOSPC,
+                                                                     .transact_error_ppm = 1000000});
         harness_wait(&h, &created);
         if (created.error == 0)
             break;

@@ -154,12 +154,42 @@ static void test_session_is_lost(void **state)
 static void test_faults(void **state)
 {
     struct meta *meta = sim_open(&driver.driver);
-    sim_meta_store_set_faults(driver.store, &(struct sim_meta_faults){CLYMQ_ENOSPC, 1000000});
+    sim_meta_store_set_faults(driver.store, &(struct sim_meta_faults){.transact_error = CLYMQ_ENOSPC,
+                                                                      .transact_error_ppm = 1000000});
     struct meta_op make = op_create("/n", "0");
     assert_int_equal(transact(meta, &make, 1).error, CLYMQ_ENOSPC);
     assert_int_equal(get(meta, "/n").error, CLYMQ_ENOENT);
     sim_meta_store_set_faults(driver.store, &(struct sim_meta_faults){0});
     assert_int_equal(transact(meta, &make, 1).error, 0);
+    meta_close(meta);
+}
+
+/* The session is lost with a transaction that is applied or not; the next request begins another one. */
+static void test_unknown_outcomes(void **state)
+{
+    int heard = 0, stored = 0;
+    struct meta *meta = sim_open(&driver.driver);
+    meta_set_watcher(meta, hear_session, &heard);
+    for (int i = 0; i < 40; i++) {
+        char path[16];
+        snprintf(path, sizeof(path), "/%d", i);
+        struct meta_op make = op_create("/live", ""), unknown = op_create(path, "");
+        make.ephemeral = true;
+        assert_int_equal(transact(meta, &make, 1).error, 0);
+        struct answer behind = {0};
+        sim_meta_store_set_faults(driver.store, &(struct sim_meta_faults){.unknown_ppm = 1000000});
+        assert_int_equal(transact(meta, &unknown, 1).error, CLYMQ_ESESSION);
+        meta_transact(meta, &unknown, 1, contract_collect, &behind); /* of the next session, and lost again */
+        driver.driver.run(&driver.driver, &behind.done);
+        assert_true(behind.error == CLYMQ_ESESSION);
+        sim_meta_store_set_faults(driver.store, &(struct sim_meta_faults){0});
+        int error = get(meta, path).error;
+        assert_true(error == 0 || error == CLYMQ_ENOENT);
+        stored += !error;
+        assert_int_equal(get(meta, "/live").error, CLYMQ_ENOENT);
+        assert_int_equal(heard, 2 * (i + 1));
+    }
+    assert_in_range(stored, 15, 39); /* three of four */
     meta_close(meta);
 }
 
@@ -190,8 +220,8 @@ int main(void)
     int failures = contract_run(&driver.driver);
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_delays), T(test_process_dies),       T(test_session_is_lost),
-        T(test_faults), T(test_same_seed_same_run),
+        T(test_delays), T(test_process_dies),     T(test_session_is_lost),
+        T(test_faults), T(test_unknown_outcomes), T(test_same_seed_same_run),
     };
     return failures + cmocka_run_group_tests(tests, NULL, NULL);
 }
