@@ -9,7 +9,10 @@
 #include "base/error.h"
 #include "wire/zstd_context.h"
 
-enum { GZIP_WINDOW_BITS = 15 + 16 }; /* zlib.h, deflateInit2: + 16 for a gzip header */
+enum {
+    GZIP_WINDOW_BITS = 15 + 16, /* zlib.h, deflateInit2: + 16 for a gzip header */
+    ZSTD_LEVEL_ULTRA = 20,      /* zstd.h: from here on levels take more memory, for windows above 8 MiB */
+};
 
 static int room_for(size_t bound, size_t room, struct buf **ret_buf)
 {
@@ -77,6 +80,15 @@ static int deflate_lz4(int level, struct bytes in, size_t room, struct buf **ret
     return 0;
 }
 
+/* Records that are no longer than the largest window that readers take have no larger one at any level. */
+static size_t zstd_into(ZSTD_CCtx *context, int level, struct bytes in, uint8_t *out, size_t bound)
+{
+    if (level < ZSTD_LEVEL_ULTRA || in.len <= (size_t)1 << ZSTD_CONTEXT_WINDOW_LOG_MAX)
+        return ZSTD_compressCCtx(context, out, bound, in.ptr, in.len, level);
+    size_t error = ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level);
+    return ZSTD_isError(error) ? error : ZSTD_compress2(context, out, bound, in.ptr, in.len);
+}
+
 static int deflate_zstd(int level, struct bytes in, size_t room, struct buf **ret_buf)
 {
     ZSTD_CCtx *context = zstd_compressor();
@@ -86,7 +98,7 @@ static int deflate_zstd(int level, struct bytes in, size_t room, struct buf **re
     int error = room_for(bound, room, ret_buf);
     if (error)
         return error;
-    size_t len = ZSTD_compressCCtx(context, (*ret_buf)->data + room, bound, in.ptr, in.len, level);
+    size_t len = zstd_into(context, level, in, (*ret_buf)->data + room, bound);
     if (ZSTD_isError(len)) {
         buf_unref(*ret_buf);
         return CLYMQ_ECOMPRESSION;

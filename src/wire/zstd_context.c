@@ -4,8 +4,6 @@
 
 #include <pthread.h>
 
-enum { WINDOW_LOG_MAX = 23 }; /* RFC 8878, section 3.1.1.1.2: 8 MiB is recommended to be supported */
-
 static __thread ZSTD_CCtx *compressor;
 static __thread ZSTD_DCtx *decompressor;
 static pthread_key_t at_thread_end;
@@ -34,8 +32,11 @@ static int registered(void)
 
 ZSTD_CCtx *zstd_compressor(void)
 {
-    if (!compressor && registered())
+    if (!compressor && registered()) {
         compressor = ZSTD_createCCtx();
+        if (compressor)
+            ZSTD_CCtx_setParameter(compressor, ZSTD_c_windowLog, ZSTD_CONTEXT_WINDOW_LOG_MAX);
+    }
     return compressor;
 }
 
@@ -44,7 +45,7 @@ ZSTD_DCtx *zstd_decompressor(void)
     if (!decompressor && registered()) {
         decompressor = ZSTD_createDCtx();
         if (decompressor)
-            ZSTD_DCtx_setParameter(decompressor, ZSTD_d_windowLogMax, WINDOW_LOG_MAX);
+            ZSTD_DCtx_setParameter(decompressor, ZSTD_d_windowLogMax, ZSTD_CONTEXT_WINDOW_LOG_MAX);
     }
     if (decompressor)
         ZSTD_DCtx_reset(decompressor, ZSTD_reset_session_only);

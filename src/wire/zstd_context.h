@@ -6,7 +6,10 @@
 
 #include <zstd.h>
 
-/* The calling thread's, owned by this module; NULL = out of memory. */
+enum { ZSTD_CONTEXT_WINDOW_LOG_MAX = 23 }; /* RFC 8878, 3.1.1.1.2: 8 MiB is recommended to be supported */
+
+/* The calling thread's, owned by this module; NULL = out of memory. ZSTD_compress2 uses the largest window
+ * that is allowed, whatever the level; ZSTD_compressCCtx the level's. */
 ZSTD_CCtx *zstd_compressor(void);
 /* Ready for a new frame. */
 ZSTD_DCtx *zstd_decompressor(void);

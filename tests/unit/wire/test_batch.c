@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -556,6 +557,36 @@ static void test_compression_names(void **state)
     assert_null(batch_compression_name(-1));
 }
 
+/* The highest levels take windows as large as the records, readers none above 8 MiB. */
+static void test_zstd_windows_are_what_readers_take(void **state)
+{
+    enum { RECORDS = 12 << 10, VALUE = 1 << 10 };
+    struct batch_builder builder;
+    struct batch_reader reader;
+    struct batch_record record;
+    struct bytes none = {0};
+    struct buf *batch;
+    char value[VALUE];
+    assert_int_equal(batch_builder_init(&builder, 0), 0);
+    for (int i = 0; i < RECORDS; i++) {
+        memset(value, '.', sizeof(value));
+        snprintf(value, sizeof(value), "GET /orders/%d 200 in %d us", i, i * 7919 % 1000);
+        assert_int_equal(batch_builder_add(&builder, 1, none, bytes_of(value, sizeof(value)), NULL, 0), 0);
+    }
+    assert_int_equal(batch_builder_finish(&builder, BATCH_ZSTD, 22, &batch), 0);
+    assert_true(batch->len < RECORDS * VALUE / 10);
+    assert_int_equal(batch_reader_begin(&reader, bytes_of(batch->data, batch->len), 64 << 20), 0);
+    for (int i = 0; i < RECORDS; i++) {
+        assert_int_equal(batch_reader_next(&reader, &record), 0);
+        snprintf(value, sizeof(value), "GET /orders/%d 200 in %d us", i, i * 7919 % 1000);
+        assert_int_equal(record.value.len, VALUE);
+        assert_memory_equal(record.value.ptr, value, strlen(value) + 1);
+    }
+    assert_int_equal(batch_reader_next(&reader, &record), CLYMQ_ENOENT);
+    batch_reader_end(&reader);
+    buf_unref(batch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -571,6 +602,7 @@ int main(void)
         cmocka_unit_test(test_size_limits),
         cmocka_unit_test(test_random_records_under_a_right_checksum),
         cmocka_unit_test(test_control_and_compacted_batches_are_readable),
+        cmocka_unit_test(test_zstd_windows_are_what_readers_take),
         cmocka_unit_test(test_failed_allocations),
         cmocka_unit_test(test_compression_names),
     };
