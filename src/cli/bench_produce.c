@@ -45,8 +45,10 @@ static const struct option bench_table[] = {
      .min = 0,
      .max = 1000000000,
      .section = "Load",
-     .help = "Messages a second, each sent at its time whatever became of those before, its latency counted "
-             "from that time; 0 is as fast as it goes."},
+     .help =
+         "Messages a second, each sent at its time whatever became of those before, its latency counted "
+         "from that time; with pushBatch batches, each at the time of its first message. 0 is as fast as it "
+         "goes."},
     {.name = "method",
      .type = OPTION_CHOICE,
      .offset = AT(method),

@@ -127,7 +127,8 @@ static int run_load(const struct bench_produce_values *values, const struct load
         .depth = values->depth ? (unsigned)values->depth : (is_push ? 64 : 4),
         .total = ((uint64_t)values->messages + per_call - 1) / per_call,
         .duration_us = values->duration * 1000,
-        .rate = values->rate ? (values->rate + (int64_t)per_call - 1) / (int64_t)per_call : 0,
+        .rate = values->rate,
+        .per_call = (int64_t)per_call,
         .timeout_us = values->base.common.timeout * 1000,
     };
     bench_begin(result, &values->base);

@@ -127,7 +127,7 @@ struct pump {
     int64_t ends_us;
     unsigned turn;    /* the connection that is first to get what is due */
     int64_t now_us;   /* of this round */
-    int64_t heard_us; /* when the last answer came */
+    int64_t heard_us; /* when the last answer came, or the first call went out that one is waited for */
     size_t good_len;  /* an answer that succeeded: others like it need no decoding */
     uint8_t good[256];
     uint8_t input[INPUT_BYTES];
@@ -161,6 +161,8 @@ static void begin_calls(struct pump *pump, struct pump_conn *conn, uint64_t due,
 {
     unsigned depth = pump->config->depth;
     while (limit-- && conn->begun - conn->answered < depth && pump->begun < due && may_begin(pump)) {
+        if (pump->begun == pump->answered)
+            pump->heard_us = pump->now_us;
         conn->due_us[conn->begun % depth] = schedule_due_us(&pump->schedule, pump->begun, pump->now_us);
         conn->begun++;
         pump->begun++;
@@ -483,7 +485,8 @@ int pump_run(const struct pump_config *config, struct bench_result *result)
     pump->epoll = pump->timer = -1;
     int code = prepare(pump);
     pump->now_us = pump->heard_us = cli_now_us();
-    pump->schedule = (struct schedule){.start_us = pump->now_us, .rate = config->rate};
+    pump->schedule =
+        (struct schedule){.start_us = pump->now_us, .rate = config->rate, .each = config->per_call};
     pump->ends_us = config->duration_us ? pump->now_us + config->duration_us : 0;
     if (!code)
         code = loop(pump);

@@ -39,7 +39,8 @@ struct pump_config {
     unsigned connections, depth;
     uint64_t total;      /* calls; 0 = until duration_us is over */
     int64_t duration_us; /* nothing is sent after it; 0 = no limit */
-    int64_t rate;        /* calls a second; 0 = closed loop */
+    int64_t rate;        /* messages a second; 0 = closed loop */
+    int64_t per_call;    /* messages in each call; 0 = 1 */
     int64_t timeout_us;  /* the run fails when nothing is answered for so long */
 };
 /* Adds to result: latencies, and in messages and failed the calls answered. 0, or the exit code (told). */

@@ -300,6 +300,16 @@ class CommandLine(unittest.TestCase):
         self.assertGreaterEqual(done["seconds"], 0.3)
         self.assertGreater(done["messages"], 0)
 
+    def test_bench_rate_of_batches(self):
+        """Messages a second are meant, however many go in a call, and a time-out counts from when a call goes out."""
+        done = self.bench("produce", "bench-batch-rate", "--method", "pushBatch", "--rate", "1000", "--messages", "2000", "--ack",
+                          "1", "--batch-bytes", "64K", "--timeout", "500ms")
+        per_call = done["messages_per_call"]
+        self.assertGreater(per_call, 500)
+        calls = done["messages"] // per_call
+        self.assertGreater(calls, 2)
+        self.assertGreaterEqual(done["seconds"], (calls - 1) * per_call / 1000)
+
     def test_bench_charges_a_stall(self):
         """Messages that were due while the server stood still have waited, each for its part of the time."""
         self.bench("produce", "bench-stall", "--messages", "1", "--ack", "1")

@@ -102,6 +102,28 @@ static void test_due(void **state)
     assert_true(schedule_due_count(&closed, 0) == UINT64_MAX);
 }
 
+/* Messages that are sent many at once keep their rate, also where it is below one sending a second. */
+static void test_due_together(void **state)
+{
+    static const struct {
+        int64_t rate, each;
+        uint64_t i;
+        int64_t due_us;
+    } cases[] = {
+        {1000, 2400, 1, 2400000}, {1000, 2400, 100, 240000000},
+        {10000, 2400, 1, 240000}, {10000, 2400, 7, 1680000},
+        {7, 3, 2, 857143},        {1, 1000000, 86400, 86400000000000000},
+        {1000000000, 1000, 5, 5}, {1000, 1, 3, 3000},
+    };
+    for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        struct schedule schedule = {.start_us = 70, .rate = cases[c].rate, .each = cases[c].each};
+        int64_t due_us = schedule_due_us(&schedule, cases[c].i, 1);
+        assert_int_equal(due_us, 70 + cases[c].due_us);
+        assert_int_equal(schedule_due_count(&schedule, due_us), cases[c].i + 1);
+        assert_int_equal(schedule_due_count(&schedule, due_us - 1), cases[c].i);
+    }
+}
+
 /* A server that answers in 100 us, but stands still for a second in the middle of ten: a tenth of all
  * messages wait, on average half a second. A closed loop would see one slow answer. */
 static void test_stall_is_charged(void **state)
@@ -127,9 +149,13 @@ static void test_stall_is_charged(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_uniform),  cmocka_unit_test(test_resolution),
-        cmocka_unit_test(test_extremes), cmocka_unit_test(test_merge),
-        cmocka_unit_test(test_due),      cmocka_unit_test(test_stall_is_charged),
+        cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_resolution),
+        cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_due),
+        cmocka_unit_test(test_due_together),
+        cmocka_unit_test(test_stall_is_charged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
