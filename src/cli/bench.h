@@ -48,6 +48,7 @@ struct bench_result {
     char first_error[256]; /* of the failed ones; "" = none */
     struct process_cost server_before, server_after;
     double client_cpu_s; /* of this process */
+    bool interrupted;    /* so it ended early */
     /* More members for the JSON object, each beginning with a comma, and more lines of text; may be empty. */
     struct strbuf more_json, more_text;
 };
@@ -57,7 +58,7 @@ void bench_result_free(struct bench_result *result);
 /* What is measured begins and ends. */
 void bench_begin(struct bench_result *result, const struct bench_common *common);
 void bench_end(struct bench_result *result, const struct bench_common *common);
-/* Prints it; the exit code: CLI_FAILED where a message failed. */
+/* Prints it; the exit code: CLI_INTERRUPTED, CLI_FAILED where a message failed. */
 int bench_report(const struct bench_result *result, const struct bench_common *common);
 
 /* Wakes of this thread are asked for to the microsecond; sleeps until due_us or an interrupt. The time then.

@@ -52,6 +52,7 @@ void bench_begin(struct bench_result *result, const struct bench_common *common)
 void bench_end(struct bench_result *result, const struct bench_common *common)
 {
     result->ended_us = cli_now_us();
+    result->interrupted = cli_interrupted();
     result->client_cpu_s = own_cpu_s() - result->client_cpu_s;
     if (common->server_pid)
         (void)process_cost_read(common->server_pid, &result->server_after);
@@ -108,7 +109,10 @@ int bench_report(const struct bench_result *result, const struct bench_common *c
     if (result->server_after.rss_bytes > 0) /* not gone; its processor time may be too short to show */
         append_server(&text, result, json);
     if (json)
-        strbuf_printf(&text, ",\"client_cpu_s\":%.3f", result->client_cpu_s);
+        strbuf_printf(&text, ",\"client_cpu_s\":%.3f,\"interrupted\":%s", result->client_cpu_s,
+                      result->interrupted ? "true" : "false");
+    else if (result->interrupted)
+        strbuf_append_text(&text, "interrupted\n");
     const struct strbuf *more = json ? &result->more_json : &result->more_text;
     strbuf_append(&text, more->data, more->len);
     if (json)
@@ -119,7 +123,9 @@ int bench_report(const struct bench_result *result, const struct bench_common *c
         fputs(text.data, stdout);
     if (result->failed)
         cli_complain("%" PRIu64 " %s failed: %s", result->failed, result->counted, result->first_error);
-    int code = text.failed || result->failed ? CLI_FAILED : CLI_OK;
+    int code = result->interrupted ? CLI_INTERRUPTED : result->failed ? CLI_FAILED : CLI_OK;
+    if (text.failed)
+        code = CLI_FAILED;
     strbuf_free(&text);
     return cli_finish_output(code);
 }

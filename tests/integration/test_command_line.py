@@ -14,6 +14,12 @@ import harness
 RECORD_WORDS = [b"plain", b"", b"with\0nul", b"\xff\xfe not text", "北京".encode(), b"tab\there", b'quote " and \\']
 
 
+def takes_interrupts(pid):
+    with open(f"/proc/{pid}/status") as file:
+        caught = [line.split()[1] for line in file if line.startswith("SigCgt:")]
+    return caught and int(caught[0], 16) & 1 << (signal.SIGINT - 1)
+
+
 class CommandLine(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -341,6 +347,31 @@ class CommandLine(unittest.TestCase):
         self.assertLess(done["rss_bytes_per_connection"], 65536)
         text = self.clymq("bench", "connections", "--address", address, "--connections", "10", "--hold", "1ms").stdout
         self.assertIn(b"10 connections", text)
+
+    def test_bench_interrupted(self):
+        """It ends early with a report that says so, and with status 130."""
+        self.bench("produce", "bench-interrupted", "--messages", "10", "--ack", "1")
+        address = f"127.0.0.1:{self.server.broker_port}"
+        for arguments in (
+            ["produce", "bench-interrupted", "--messages", "0", "--duration", "1h", "--rate", "10", "--ack", "1"],
+            ["produce", "bench-interrupted", "--method", "push", "--messages", "0", "--duration", "1h", "--rate", "10", "--ack", "1"],
+            ["consume", "bench-interrupted", "--messages", "1000000"],
+            ["e2e", "bench-interrupted", "--rate", "10", "--ack", "1"],
+            ["connections", "--address", address, "--connections", "10", "--hold", "1h"],
+        ):
+            for flags in ([], ["--json"]):
+                load = harness.clymq_start(self.server, "bench", *arguments, *flags, stdout=subprocess.PIPE)
+                harness.wait_until(lambda: takes_interrupts(load.pid), "it catches signals")
+                load.send_signal(signal.SIGINT)
+                out = load.communicate(timeout=60)[0]
+                self.assertEqual(load.returncode, 130, (arguments, out))
+                if not out and arguments[0] == "connections":
+                    continue  # before all were open
+                if flags:
+                    self.assertIs(json.loads(out)["interrupted"], True)
+                else:
+                    self.assertIn(b"interrupted\n", out)
+        self.assertIs(self.bench("consume", "bench-interrupted", "--messages", "1")["interrupted"], False)
 
     def test_bench_refusals(self):
         for words, arguments in (
