@@ -24,6 +24,10 @@
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 enum { TIDY_MS = 5000 };
+/* A start takes as long as its logs are long, and one that is ended for that begins anew: the service manager
+ * is asked in time for more of it. By this thread, since one log may keep a shard's busy all that time. */
+enum { START_TELL_MS = 60000 };
+static const char start_more_time[] = "EXTEND_TIMEOUT_USEC=300000000";
 
 struct command_line {
     int argc;
@@ -145,6 +149,7 @@ struct waiting {
     const struct server_options *options;
     const struct command_line *line;
     struct memory_use memory;
+    bool starting;
     bool reload; /* asked for before it served */
 };
 
@@ -158,10 +163,16 @@ static bool wait_for(struct waiting *waiting, bool for_event)
         struct signalfd_siginfo info;
         uint64_t count;
 
-        int ready = poll(fds, for_event ? 2 : 1, for_event ? -1 : TIDY_MS);
+        int wait_ms = for_event ? -1 : TIDY_MS;
+        if (waiting->starting) {
+            notify_manager(start_more_time);
+            wait_ms = START_TELL_MS;
+        }
+        int ready = poll(fds, for_event ? 2 : 1, wait_ms);
         if (ready < 0 && errno != EINTR)
             abort();
-        if (ready == 0 && memory_is_left(&waiting->memory, mem_allocation_count(), memory_kept_bytes()))
+        if (ready == 0 && !for_event &&
+            memory_is_left(&waiting->memory, mem_allocation_count(), memory_kept_bytes()))
             server_give_back_memory(waiting->server);
         if (for_event && read(waiting->events, &count, sizeof(count)) == sizeof(count))
             return true;
@@ -208,11 +219,13 @@ static int run(struct waiting *waiting)
     struct strbuf error = {0};
     int code;
 
+    waiting->starting = true;
     server_start(waiting->server, tell, &waiting->events);
     if (!wait_for(waiting, true)) {
         log_info("ended while starting");
         _exit(0);
     }
+    waiting->starting = false;
     if (server_started(waiting->server, &error)) {
         stop(waiting);
         return fail(EXIT_FAILED, &error);
