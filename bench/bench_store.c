@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/mem.h"
@@ -228,10 +229,16 @@ static void bench_open(const char *root, uint32_t count, int batches, size_t len
 
 int main(int argc, char **argv)
 {
-    const char *root = argc > 1 ? argv[1] : "bench-store-data";
+    char root[480];
+    snprintf(root, sizeof(root), "%s/bench-store-XXXXXX", argc > 1 ? argv[1] : ".");
+    if (!mkdtemp(root)) {
+        perror(root);
+        return 1;
+    }
     setvbuf(stdout, NULL, _IOLBF, 0);
     bench_append(root);
     bench_open(root, 1000, 16, 64 << 10);
     bench_open(root, 10000, 1, 1000);
+    rmdir(root);
     return 0;
 }

@@ -19,11 +19,14 @@ class BenchRun(unittest.TestCase):
     def run_bench(self, *flags):
         with tempfile.TemporaryDirectory(prefix="clymq-bench-", dir=os.path.abspath(harness.BIN)) as own:
             data, result = os.path.join(own, "data"), os.path.join(own, "result.json")
+            os.mkdir(data)
+            with open(os.path.join(data, "theirs"), "w"):
+                pass
             done = subprocess.run([sys.executable, os.path.join(harness.SOURCE, "bench", "run"), "--quick", "--bin",
                                    os.path.abspath(harness.BIN), "--dir", data, "--json", result, *flags],
                                   capture_output=True, text=True, timeout=250, check=False)
             self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertFalse(os.path.exists(data), "its data is removed")
+            self.assertEqual(os.listdir(data), ["theirs"], "its data is removed, and nothing else")
             with open(result) as file:
                 return done.stdout, json.load(file)
 
