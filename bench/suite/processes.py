@@ -22,7 +22,8 @@ def end_all():
 
 atexit.register(end_all)
 for number in (signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, lambda *_: os.sys.exit(1))
+    if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets
+        signal.signal(number, lambda *_: os.sys.exit(1))
 
 
 class Failed(Exception):

@@ -22,6 +22,38 @@ BIN = os.environ.get("CLYMQ_BIN", "build/release/bin")
 SOURCE = os.environ.get("CLYMQ_SOURCE", os.path.join(os.path.dirname(__file__), "..", ".."))
 START_LIMIT_S = 60
 
+# What a program that is told to end must not leave running; servers and clients of clymq_start.
+running = set()
+
+
+def end_all():
+    for process in list(running):
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        running.discard(process)
+
+
+def on_end(number, frame):
+    """As Ctrl-C: `finally` and atexit do the rest. SystemExit would be one failed test among others to unittest. Servers end
+    before, since Python waits for threads, which may wait for them, before atexit."""
+    for other in ENDING:
+        signal.signal(other, signal.SIG_IGN)
+    end_all()
+    signal.default_int_handler(number, frame)
+
+
+def leave_to_parent():
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
+
+
+ENDING = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]  # nohup ignores one
+for ending in ENDING:
+    signal.signal(ending, on_end)
+os.register_at_fork(after_in_child=leave_to_parent)
+atexit.register(end_all)
+
 
 def free_port():
     """A port that nobody uses, below the range from which the kernel takes client ports, so that it stays free over a restart.
@@ -88,6 +120,7 @@ class Server:
 
         self.process = subprocess.Popen(
             self.command(), stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, preexec_fn=limit)
+        running.add(self.process)
         readable, _, _ = select.select([self.process.stdout], [], [], START_LIMIT_S)
         self.serving_line = self.process.stdout.readline().decode() if readable else ""
         if not self.serving_line:
@@ -105,6 +138,7 @@ class Server:
     def wait(self, limit_s=60):
         """The exit code."""
         code = self.process.wait(limit_s)
+        running.discard(self.process)
         self.process.stdout.close()
         self.process = None
         return code
@@ -146,11 +180,13 @@ def clymq(server, *arguments, stdin=b"", limit_s=120, check=True):
 
 def clymq_start(server, *arguments, **pipes):
     """Starts the CLI without waiting for it."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [os.path.join(BIN, "clymq"), *map(str, arguments)],
         env={**os.environ, "CLYMQ_COORDINATOR": server.coordinator},
         **pipes,
     )
+    running.add(process)
+    return process
 
 
 def describe(server, topic):

@@ -3,6 +3,7 @@
 The disk is a small file system of its own, mounted for the test (needs root; skipped otherwise).
 """
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -24,12 +25,18 @@ def push(message, ack=-1):
 class DiskFull(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="clymq-small-disk-")
-        self.addCleanup(shutil.rmtree, self.folder, True)
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", self.folder], capture_output=True)
         if mounted.returncode != 0:
+            os.rmdir(self.folder)
             raise unittest.SkipTest("cannot mount a small file system: " + mounted.stderr.decode().strip())
-        self.addCleanup(subprocess.run, ["umount", "-l", self.folder])
+        self.addCleanup(self.unmount)
+        atexit.register(self.unmount)  # a run that is told to end does no clean-ups
+
+    def unmount(self):
+        subprocess.run(["umount", "-l", self.folder], capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        atexit.unregister(self.unmount)
 
     def fill(self):
         """Takes all the room that is left."""

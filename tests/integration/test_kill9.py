@@ -90,7 +90,7 @@ class KillNine(unittest.TestCase):
                     if "unknown" in str(error):
                         problems.append(str(error))
 
-        threads = [threading.Thread(target=run, args=(at, name)) for at, name in enumerate(names)]
+        threads = [threading.Thread(target=run, args=(at, name), daemon=True) for at, name in enumerate(names)]
         for thread in threads:
             thread.start()
         for _ in range(KILLS):
