@@ -1,10 +1,11 @@
 /* How fast NATS JetStream takes messages: asynchronous publishing through the NATS C client, with file
  * storage, on each of several connections, one thread for each. What bench/run sets beside ClyMQ.
  *
- * usage: rival_nats URL MESSAGES SIZE CONNECTIONS DEPTH STREAMS
+ * usage: rival_nats URL MESSAGES SIZE CONNECTIONS DEPTH STREAMS SERVER_PID
  *
  * A connection has up to DEPTH messages unacknowledged and publishes to stream number c modulo STREAMS; the
- * streams are made at first and deleted at the end. Prints one JSON object. */
+ * streams are made at first and deleted at the end. Prints one JSON object; SERVER_PID's processor time is
+ * that of the measured interval. */
 #include <nats/nats.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,7 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "rival.h"
 
 enum { SENDERS_MAX = 256, SIZE_MAX_BYTES = 1 << 20, COMPLETE_MS = 120000 };
 
@@ -28,14 +30,6 @@ struct sender {
 static char payload[SIZE_MAX_BYTES];
 static int payload_len;
 static _Atomic long failed;
-
-static double now_s(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
 
 static void on_failed(jsCtx *stream, jsPubAckErr *error, void *closure)
 {
@@ -104,11 +98,11 @@ int main(int argc, char **argv)
     static struct sender senders[SENDERS_MAX];
     long messages, depth;
     int count, streams;
-    double began, took;
+    double began, took, cpu;
     natsStatus status = NATS_OK;
 
-    if (argc != 7) {
-        fprintf(stderr, "usage: rival_nats URL MESSAGES SIZE CONNECTIONS DEPTH STREAMS\n");
+    if (argc != 8) {
+        fprintf(stderr, "usage: rival_nats URL MESSAGES SIZE CONNECTIONS DEPTH STREAMS SERVER_PID\n");
         return 2;
     }
     messages = atol(argv[2]);
@@ -131,6 +125,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "rival_nats: %s\n", nats_GetLastError(NULL));
         return 1;
     }
+    cpu = cpu_s(argv[7]);
     began = now_s();
     for (int i = 0; i < count; i++) {
         if (pthread_create(&senders[i].thread, NULL, send_all, &senders[i]))
@@ -144,14 +139,16 @@ int main(int argc, char **argv)
         }
     }
     took = now_s() - began;
+    cpu = cpu_s(argv[7]) - cpu;
     for (int i = 0; i < streams; i++)
         delete_stream(&senders[0], i);
     for (int i = 0; i < count; i++) {
         jsCtx_Destroy(senders[i].stream);
         natsConnection_Destroy(senders[i].connection);
     }
-    printf("{\"messages\":%ld,\"failed\":%ld,\"seconds\":%.3f,\"messages_per_s\":%.0f,\"mb_per_s\":%.2f}\n",
-           messages, (long)failed, took, (double)messages / took,
-           (double)messages * payload_len / 1e6 / took);
+    printf("{\"messages\":%ld,\"failed\":%ld,\"seconds\":%.3f,\"messages_per_s\":%.0f,\"mb_per_s\":%.2f,"
+           "\"server_cpu_s\":%.2f}\n",
+           messages, (long)failed, took, (double)messages / took, (double)messages * payload_len / 1e6 / took,
+           cpu);
     return failed != 0;
 }

@@ -1,17 +1,18 @@
 /* How fast Redis takes messages into Streams: XADD through hiredis, pipelined on each of several connections,
  * one thread for each. What bench/run sets beside ClyMQ.
  *
- * usage: rival_redis HOST PORT MESSAGES SIZE CONNECTIONS DEPTH STREAMS
+ * usage: rival_redis HOST PORT MESSAGES SIZE CONNECTIONS DEPTH STREAMS SERVER_PID
  *
  * A connection has up to DEPTH commands unanswered and writes to stream number c modulo STREAMS. Prints one
- * JSON object. */
+ * JSON object; SERVER_PID's processor time is that of the measured interval. */
 #include <hiredis/hiredis.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "rival.h"
 
 enum { SENDERS_MAX = 256, SIZE_MAX_BYTES = 1 << 20 };
 
@@ -25,14 +26,6 @@ struct sender {
 
 static char payload[SIZE_MAX_BYTES];
 static size_t payload_len;
-
-static double now_s(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
 
 static int take_reply(struct sender *sender)
 {
@@ -87,10 +80,10 @@ int main(int argc, char **argv)
     static struct sender senders[SENDERS_MAX];
     long messages, answered = 0, failed = 0;
     int count, streams;
-    double began, took;
+    double began, took, cpu;
 
-    if (argc != 8) {
-        fprintf(stderr, "usage: rival_redis HOST PORT MESSAGES SIZE CONNECTIONS DEPTH STREAMS\n");
+    if (argc != 9) {
+        fprintf(stderr, "usage: rival_redis HOST PORT MESSAGES SIZE CONNECTIONS DEPTH STREAMS SERVER_PID\n");
         return 2;
     }
     messages = atol(argv[3]);
@@ -111,6 +104,7 @@ int main(int argc, char **argv)
         senders[i].depth = strtoul(argv[6], NULL, 10);
         senders[i].messages = messages / count + (i < messages % count);
     }
+    cpu = cpu_s(argv[8]);
     began = now_s();
     for (int i = 0; i < count; i++) {
         if (pthread_create(&senders[i].thread, NULL, send_all, &senders[i]))
@@ -119,13 +113,15 @@ int main(int argc, char **argv)
     for (int i = 0; i < count; i++)
         pthread_join(senders[i].thread, NULL);
     took = now_s() - began;
+    cpu = cpu_s(argv[8]) - cpu;
     for (int i = 0; i < count; i++) {
         answered += senders[i].answered;
         failed += senders[i].failed;
         redisFree(senders[i].redis);
     }
-    printf("{\"messages\":%ld,\"failed\":%ld,\"seconds\":%.3f,\"messages_per_s\":%.0f,\"mb_per_s\":%.2f}\n",
+    printf("{\"messages\":%ld,\"failed\":%ld,\"seconds\":%.3f,\"messages_per_s\":%.0f,\"mb_per_s\":%.2f,"
+           "\"server_cpu_s\":%.2f}\n",
            answered, failed, took, (double)answered / took,
-           (double)answered * (double)payload_len / 1e6 / took);
+           (double)answered * (double)payload_len / 1e6 / took, cpu);
     return failed || answered != messages;
 }

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import time
 
-TICK = os.sysconf("SC_CLK_TCK")
 running = set()
 
 
@@ -62,13 +61,6 @@ def json_of(command, limit_s=900, **more):
     if process.returncode != 0:
         raise Failed(f"{' '.join(map(str, command))}: {err.strip()[-300:]}")
     return json.loads(out.splitlines()[-1])
-
-
-def cpu_s(pid):
-    """User and system time, from /proc/PID/stat."""
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
 
 
 def memory(pid):
