@@ -22,7 +22,11 @@
 
 #define META_FILE "meta/clymq.sqlite"
 
-enum { SPARE_DESCRIPTORS = 128, OWN_BATCH_BYTES = 64 << 20 };
+enum {
+    SPARE_DESCRIPTORS = 128,
+    SHARD_DESCRIPTORS = 6, /* epoll, two for wakes and a pipe of libuv's; the state file */
+    OWN_BATCH_BYTES = 64 << 20,
+};
 
 struct give_back {
     struct shard_message message;
@@ -274,12 +278,14 @@ static void share_descriptors(struct server *server, unsigned shards)
 {
     const struct server_options *options = server->options;
     uint64_t limit = machine_raise_descriptors(), ports = 2;
-    uint64_t spare = limit / 4 < SPARE_DESCRIPTORS ? limit / 4 : SPARE_DESCRIPTORS;
+    uint64_t spare = (limit / 4 < SPARE_DESCRIPTORS ? limit / 4 : SPARE_DESCRIPTORS) +
+                     (uint64_t)SHARD_DESCRIPTORS * shards;
     uint64_t files = (uint64_t)options->max_open_files * shards;
     uint64_t connections = ports * (uint64_t)options->max_connections;
     uint64_t needed = connections + files + spare;
 
     if (limit < needed) {
+        spare = spare < limit ? spare : limit; /* what is missing fails */
         if (files > (limit - spare) / 2)
             files = (limit - spare) / 2;
         connections = limit - spare - files;
@@ -292,6 +298,20 @@ static void share_descriptors(struct server *server, unsigned shards)
     machine_expect_descriptors(limit < needed ? limit : needed);
     server->connections.max = (int64_t)connections;
     server->open_files = files / shards > 0 ? (int64_t)(files / shards) : 1;
+}
+
+static int start_shards(struct server *server, unsigned count, struct strbuf *error)
+{
+    unsigned workers = (unsigned)server->options->disk_workers;
+    int result = shards_new(count, workers, server->metrics, &server->shards);
+
+    if (result == CLYMQ_ELIMIT)
+        strbuf_printf(error,
+                      "cannot start %u shards with %u disk workers each: the limit of open files or that of "
+                      "threads is reached: raise it (ulimit -n and -u, LimitNOFILE=, TasksMax=) or lower "
+                      "shards or disk_workers",
+                      count, workers);
+    return result;
 }
 
 static void warn_of_fsync(const struct server_options *options)
@@ -323,7 +343,7 @@ int server_open(const struct server_options *options, struct strbuf *error, stru
     if (!result)
         result = choose_broker_id(server, error);
     if (!result)
-        result = shards_new(shards, (unsigned)options->disk_workers, server->metrics, &server->shards);
+        result = start_shards(server, shards, error);
     if (!result)
         result = (server->give_back = mem_calloc(shards, sizeof(*server->give_back))) ? 0 : CLYMQ_ENOMEM;
     if (!result)

@@ -1,4 +1,5 @@
 /* clymqd as a process: the serving line, exit codes, signals. Its path is the first argument. */
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -8,6 +9,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +27,7 @@ struct run {
 };
 
 static char folder[] = "/tmp/clymq-test-program-XXXXXX";
+static rlim_t open_files; /* the limit that the next ones are started with; 0 = the test's own */
 
 static void start(struct run *run, const char *const *more)
 {
@@ -54,6 +58,8 @@ static void start(struct run *run, const char *const *more)
         dup2(pipe_fds[1], 1);
         dup2(err, 2);
         close(pipe_fds[0]);
+        if (open_files)
+            setrlimit(RLIMIT_NOFILE, &(struct rlimit){open_files, open_files});
         execv(program, (char *const *)argv);
         _exit(99);
     }
@@ -154,11 +160,44 @@ static void test_refusals(void **state)
         run_to_end((const char *[]){"--data-dir", other, "--admin-listen", port, NULL}, "--admin-listen"), 1);
     assert_int_equal(run_to_end((const char *[]){"--shrads", "2", NULL}, "--shards"), 2);
     assert_int_equal(run_to_end((const char *[]){"--log-level", "loud", NULL}, "log_level"), 2);
+    assert_int_equal(run_to_end((const char *[]){"--log-file", folder, NULL}, "Is a directory"), 2);
     kill(run.pid, SIGTERM);
     assert_int_equal(end(&run), 0);
     assert_int_equal(
         run_to_end((const char *[]){"--broker-id", "somebody-else", NULL}, "belongs to the broker"), 1);
     assert_int_equal(run_to_end((const char *[]){"--data-dir", "/proc/nothing", NULL}, "/proc/nothing"), 1);
+}
+
+/* Whoever fills one port shuts neither the other nor the logs, however many shards share the descriptors. */
+static void test_few_descriptors(void **state)
+{
+    enum { LIMIT = 160, TOO_MANY = 100 };
+    struct run run;
+    char line[1024];
+    int clients[TOO_MANY];
+
+    open_files = LIMIT;
+    start(&run, (const char *[]){"--shards", "16", NULL});
+    read_line(&run, line, sizeof(line));
+    const char *broker = strstr(line, "broker 127.0.0.1:");
+    assert_non_null(broker);
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)atoi(broker + 17)),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    for (int i = 0; i < TOO_MANY; i++) {
+        clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(clients[i], (struct sockaddr *)&address, sizeof(address)), 0);
+    }
+    for (int i = 0; i < 2000 && !contains(run.err, "refused a connection"); i++)
+        usleep(10000);
+    assert_true(contains(run.err, "refused a connection"));
+    assert_false(contains(run.err, "cannot accept"));
+    for (int i = 0; i < TOO_MANY; i++)
+        close(clients[i]);
+    kill(run.pid, SIGTERM);
+    assert_int_equal(end(&run), 0);
+    assert_int_equal(run_to_end((const char *[]){"--shards", "64", NULL}, "LimitNOFILE="), 1);
+    open_files = 0;
 }
 
 static void test_information(void **state)
@@ -201,6 +240,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_serves_and_stops),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_few_descriptors),
         cmocka_unit_test(test_information),
     };
 
