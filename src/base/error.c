@@ -97,6 +97,7 @@ int error_from_errno(int errno_value)
     case ENONET:
     case ENOPROTOOPT: /* as a network tells it: no such protocol there */
     case EADDRNOTAVAIL:
+    case EAFNOSUPPORT: /* a system without IPv6 */
         return CLYMQ_EUNREACH;
     case ENOSYS:
     case EOPNOTSUPP:

@@ -53,6 +53,7 @@ static void test_errno(void **state)
     assert_int_equal(error_from_errno(EIO), CLYMQ_EIO);
     assert_int_equal(error_from_errno(ECONNREFUSED), CLYMQ_EUNREACH);
     assert_int_equal(error_from_errno(EHOSTDOWN), CLYMQ_EUNREACH);
+    assert_int_equal(error_from_errno(EAFNOSUPPORT), CLYMQ_EUNREACH);
     assert_int_equal(error_from_errno(EMFILE), CLYMQ_ELIMIT);
 }
 
