@@ -117,8 +117,9 @@ static int configure_log(const struct server_options *options, struct strbuf *er
                       "option log_level: \"%s\" is not a level: use trace, debug, info, warn, error or off",
                       options->log_level);
     else if (result)
+        /* The table has no sentence for a folder in its place, or for a folder that is missing. */
         strbuf_printf(error, "cannot open the log file %s: %s", options->log_file ? options->log_file : "",
-                      error_file_sentence(result));
+                      result == CLYMQ_EDENIED ? error_file_sentence(result) : strerror(errno));
     return result;
 }
 
