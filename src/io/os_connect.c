@@ -1,5 +1,7 @@
 /* Outgoing connections: names are resolved on libuv's threads, literal addresses at once; the addresses of a
- * name are tried in turn. Failures are told like readiness, never from inside io_loop_connect. */
+ * name are tried in turn, the next one also where one does not answer: a host may be reachable by one of its
+ * addresses only, and the kernel would wait for two minutes, longer than whoever asked. Failures are told
+ * like readiness, never from inside io_loop_connect. */
 #include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -9,8 +11,12 @@
 #include "io/address.h"
 #include "io/os_loop.h"
 
+enum { PATIENCE_MS = 2500 }; /* the first packet is repeated after a second */
+
 struct os_connect {
     uv_getaddrinfo_t request;
+    struct os_loop *loop;
+    struct io_timer patience; /* armed while there is a next address */
     struct os_stream *stream; /* NULL: closed while resolving */
     struct addrinfo *list;    /* ours while resolving is over */
     struct addrinfo *next;    /* to be tried */
@@ -18,6 +24,7 @@ struct os_connect {
 
 static void connect_free(struct os_connect *connect)
 {
+    io_timer_stop(&connect->loop->base, &connect->patience);
     if (connect->list)
         freeaddrinfo(connect->list);
     mem_free(connect);
@@ -69,11 +76,26 @@ static void try_next(struct os_stream *stream, int error)
         connect->next = address->ai_next;
         error = try_address(stream, address);
         if (!error) {
+            if (connect->next) /* without memory for it the kernel's time holds */
+                (void)io_timer_start(&stream->loop->base, &connect->patience, IO_MS(PATIENCE_MS));
             os_stream_update(stream);
             return;
         }
     }
     finish(stream, error);
+}
+
+/* This address is given up; it goes on in os_connect_poll_closed. */
+static void give_up(struct os_stream *stream, int error)
+{
+    io_timer_stop(&stream->loop->base, &stream->connect->patience);
+    stream->error = error;
+    os_stream_stop_poll(stream);
+}
+
+static void on_patience_over(struct io_timer *timer)
+{
+    give_up(CONTAINER_OF(timer, struct os_connect, patience)->stream, CLYMQ_ETIMEDOUT);
 }
 
 bool os_connect_ready(struct os_stream *stream)
@@ -83,8 +105,7 @@ bool os_connect_ready(struct os_stream *stream)
     if (getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &failure, &len) != 0)
         failure = errno;
     if (failure && stream->connect->next) {
-        stream->error = error_from_errno(failure);
-        os_stream_stop_poll(stream); /* goes on in os_connect_poll_closed */
+        give_up(stream, error_from_errno(failure));
         return false;
     }
     finish(stream, failure ? error_from_errno(failure) : 0);
@@ -153,6 +174,8 @@ int os_connect(struct io_loop *base, const char *address, struct io_stream_handl
         return CLYMQ_ENOMEM;
     }
     stream->connect = connect;
+    connect->loop = loop;
+    connect->patience.fire = on_patience_over;
     connect->stream = stream;
     connect->list = connect->next = list;
     stream->state = OS_STREAM_RESOLVING;

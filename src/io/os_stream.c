@@ -86,6 +86,7 @@ static void on_poll_closed(uv_handle_t *handle)
 void os_stream_stop_poll(struct os_stream *stream)
 {
     assert(stream->poll_open);
+    list_remove(&stream->link); /* what is closing takes no watch set any more */
     uv_close((uv_handle_t *)&stream->poll, on_poll_closed);
     stream->poll_open = false;
     stream->poll_closing = true;

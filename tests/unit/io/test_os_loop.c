@@ -8,6 +8,9 @@
 
 #include <cmocka.h>
 
+#include <dlfcn.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
@@ -196,6 +199,55 @@ static void test_names(void **state)
     struct io_stream_handler handler = {on_named, NULL};
     assert_int_equal(io_loop_connect(place->client, name, handler, &stream), 0);
     io_stream_close(stream);
+}
+
+/* "two.test" is 127.0.0.1 and 127.0.0.2, in this order; other names are asked of the system. What is answered
+ * has the form that glibc's freeaddrinfo takes. */
+__attribute__((visibility("default"))) int getaddrinfo(const char *node, const char *service,
+                                                       const struct addrinfo *hints, struct addrinfo **ret)
+{
+    static int (*next)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (!node || strcmp(node, "two.test") != 0)
+        return next(node, service, hints, ret);
+    struct addrinfo numeric = *hints;
+    numeric.ai_flags |= AI_NUMERICHOST;
+    if (hints->ai_flags & AI_NUMERICHOST)
+        return EAI_NONAME;
+    assert_int_equal(next("127.0.0.1", service, &numeric, ret), 0);
+    assert_int_equal(next("127.0.0.2", service, &numeric, &(*ret)->ai_next), 0);
+    return 0;
+}
+
+/* An address of a name that does not answer does not keep the next one from being tried. */
+static void test_name_with_a_silent_address(void **state)
+{
+    enum { KNOCKS = 3 };
+    struct loop_place *place = *state;
+    struct sockaddr_in silent = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(silent);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), knocks[KNOCKS];
+    assert_int_equal(bind(fd, (struct sockaddr *)&silent, len), 0);
+    assert_int_equal(listen(fd, 0), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&silent, &len), 0);
+    for (int i = 0; i < KNOCKS; i++) { /* who comes when a listener's queue is full gets no answer at all */
+        knocks[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        (void)connect(knocks[i], (struct sockaddr *)&silent, sizeof(silent));
+    }
+    struct io_listener *listener;
+    char address[64];
+    snprintf(address, sizeof(address), "127.0.0.2:%u", ntohs(silent.sin_port));
+    assert_int_equal(io_loop_listen(place->server, address, close_socket, NULL, &listener), 0);
+    snprintf(address, sizeof(address), "two.test:%u", ntohs(silent.sin_port));
+    uint64_t begun_ns = io_loop_clock_ns(place->client);
+    assert_int_equal(connect_by_name(place, address), 0);
+    uint64_t took_ns = io_loop_clock_ns(place->client) - begun_ns;
+    assert_true(took_ns > IO_MS(1000) && took_ns < IO_MS(9000)); /* it was silent, and given up in time */
+    io_listener_close(listener);
+    for (int i = 0; i < KNOCKS; i++)
+        close(knocks[i]);
+    close(fd);
 }
 
 /* A listener for all addresses serves v4 clients, and shows them as such. */
@@ -445,6 +497,7 @@ int main(void)
         IN_PLACE(test_wakes_from_threads),
         cmocka_unit_test(test_stop_and_free),
         IN_PLACE(test_names),
+        IN_PLACE(test_name_with_a_silent_address),
         IN_PLACE(test_address_families),
         IN_PLACE(test_out_of_descriptors),
         IN_PLACE(test_many_events),
