@@ -192,9 +192,7 @@ static const char *const foreign_variables[] = {
 
 static const char *usual_port(const char *name)
 {
-    return strcmp(name, "coordinator_listen") == 0 ? "7878"
-           : strcmp(name, "broker_listen") == 0    ? "8888"
-                                                   : "8880";
+    return strstr(name, "coordinator") ? "7878" : strstr(name, "broker") ? "8888" : "8880";
 }
 
 static int check_address(const char *name, const char *address, bool may_be_off, struct strbuf *error)
@@ -212,11 +210,32 @@ static int check_address(const char *name, const char *address, bool may_be_off,
     return CLYMQ_EINVAL;
 }
 
+/* "HOST" or "HOST:PORT" as clients can use it; a v6 address in brackets. */
+static bool is_advertisable(const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    bool has_port = colon && !strchr(colon, ']');
+    struct strbuf whole = {0};
+    char host[256];
+    uint16_t port;
+
+    strbuf_printf(&whole, "%s%s", address, has_port ? "" : ":1");
+    bool good =
+        !whole.failed && io_address_split(whole.data, host, sizeof(host), &port) == 0 && *host && port;
+    strbuf_free(&whole);
+    for (const char *c = address; *c; c++)
+        good = good && (unsigned char)*c > ' ' && *c != 0x7f && *c != '/';
+    return good;
+}
+
 static int check_advertised(const char *name, const char *address, struct strbuf *error)
 {
-    if (!address || (*address && *address != ':' && !strchr(address, '/')))
+    if (!address || is_advertisable(address))
         return 0;
-    strbuf_printf(error, "option %s: \"%s\" is not an address: write HOST or HOST:PORT", name, address);
+    strbuf_printf(error,
+                  "option %s: \"%s\" is not an address: write HOST or HOST:PORT, such as queue1.example.net "
+                  "or [::1]:%s",
+                  name, address, usual_port(name));
     return CLYMQ_EINVAL;
 }
 

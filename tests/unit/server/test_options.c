@@ -104,6 +104,12 @@ static void test_mistakes_are_named(void **state)
         {"--broker-id", "a@b", "broker_id"},
         {"--broker-id", "a/b", "broker_id"},
         {"--advertise-broker", ":1", "advertise_broker"},
+        {"--advertise-broker", "2001:db8::5", "[::1]:8888"},
+        {"--advertise-broker", "[::1", "advertise_broker"},
+        {"--advertise-broker", "host:99999", "advertise_broker"},
+        {"--advertise-broker", "host:0", "advertise_broker"},
+        {"--advertise-broker", "two hosts", "advertise_broker"},
+        {"--advertise-coordinator", "host:", "[::1]:7878"},
         {"--config", "/no/such/file", "/no/such/file"},
         {"--segment-bytes", "1K", "--segment-bytes"},
         {"word", NULL, "word"},
@@ -120,6 +126,22 @@ static void test_mistakes_are_named(void **state)
             fail_msg("\"%s\" does not contain \"%s\"", error.data, cases[i].part);
         server_options_free(&options);
         strbuf_free(&error);
+    }
+}
+
+static void test_advertised_addresses(void **state)
+{
+    static const char *const addresses[] = {"queue1", "queue1.example.net:1", "10.0.0.1", "[::1]",
+                                            "[2001:db8::5]:65535"};
+
+    for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+        char *argv[] = {"clymqd", "--advertise-broker", (char *)addresses[i], NULL};
+        struct server_options options;
+        struct strbuf error = {0};
+
+        assert_int_equal(read_options(&options, no_environment, &error, 3, argv), 0);
+        assert_string_equal(options.advertise_broker, addresses[i]);
+        server_options_free(&options);
     }
 }
 
@@ -163,6 +185,7 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_precedence),
         cmocka_unit_test(test_mistakes_are_named),
+        cmocka_unit_test(test_advertised_addresses),
         cmocka_unit_test(test_changes_that_need_a_restart),
         cmocka_unit_test(test_variables_of_others),
         cmocka_unit_test(test_out_of_memory),
