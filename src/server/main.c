@@ -3,6 +3,7 @@
  * start or not stop cleanly, 2 wrong options. */
 #define LOG_MODULE "server"
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 enum { TIDY_MS = 5000 };
+enum { STOP_SYNC_MS = 60000 }; /* what a stop may take besides shutdown_grace_ms */
 /* A start takes as long as its logs are long, and one that is ended for that begins anew: the service manager
  * is asked in time for more of it. By this thread, since one log may keep a shard's busy all that time. */
 enum { START_TELL_MS = 60000 };
@@ -201,6 +203,16 @@ static void print_serving(const struct server *server)
     strbuf_free(&line);
 }
 
+/* The grace may be longer than what the service manager allows for a stop. */
+static void tell_stopping(const struct server *server)
+{
+    char state[64];
+
+    snprintf(state, sizeof(state), "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRId64,
+             (server_shutdown_grace_ms(server) + STOP_SYNC_MS) * 1000);
+    notify_manager(state);
+}
+
 static int stop(struct waiting *waiting)
 {
     server_stop(waiting->server, tell, &waiting->events);
@@ -237,7 +249,7 @@ static int run(struct waiting *waiting)
     if (waiting->reload)
         reload(waiting->server, waiting->options, waiting->line);
     wait_for(waiting, false);
-    notify_manager("STOPPING=1");
+    tell_stopping(waiting->server);
     log_info("stopping");
     code = stop(waiting);
     return code;

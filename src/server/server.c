@@ -452,6 +452,11 @@ int server_reload(struct server *server, const struct server_options *options)
     return broker_node_reload(server->node, &config);
 }
 
+int64_t server_shutdown_grace_ms(const struct server *server)
+{
+    return server->shutdown_grace_ms;
+}
+
 static void give_back(struct shard *shard, struct shard_message *message)
 {
     (void)shard;

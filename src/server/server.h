@@ -17,6 +17,8 @@ int server_started(struct server *server, struct strbuf *error);
 /* The line for standard output: addresses, data folder, how to connect. */
 void server_print_serving(const struct server *server, struct strbuf *line);
 int server_reload(struct server *server, const struct server_options *options);
+/* As it was set last. */
+int64_t server_shutdown_grace_ms(const struct server *server);
 /* Memory that is kept between allocations, and by each shard behind its last one, goes back to the system.
  * While it serves. */
 void server_give_back_memory(struct server *server);

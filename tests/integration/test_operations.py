@@ -196,8 +196,8 @@ class Running(unittest.TestCase):
         self.assertLess(first(), 9000)
 
     def test_service_manager_is_told(self):
-        """systemd's Type=notify: more time while it starts, READY=1 once it serves, STOPPING=1 when it ends; by path and by
-        abstract name."""
+        """systemd's Type=notify: more time while it starts, READY=1 once it serves, STOPPING=1 and the time that
+        shutdown_grace_ms needs when it ends; by path and by abstract name."""
         self.configure()
         for name in (os.path.join(self.folder.name, "notify"), f"@clymq-test-{os.getpid()}"):
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -208,7 +208,7 @@ class Running(unittest.TestCase):
                 self.assertEqual(manager.recv(100), b"EXTEND_TIMEOUT_USEC=300000000")
                 self.assertEqual(manager.recv(100), b"READY=1")
                 self.assertEqual(server.stop(), 0)
-                self.assertEqual(manager.recv(100), b"STOPPING=1")
+                self.assertEqual(manager.recv(100), b"STOPPING=1\nEXTEND_TIMEOUT_USEC=70000000")
         with unittest.mock.patch.dict(os.environ, NOTIFY_SOCKET="/nowhere/at/all"):
             self.assertEqual(self.start().stop(), 0)
 
