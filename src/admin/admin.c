@@ -88,10 +88,10 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *ctx, const char *
     log_limited(LOG_DEBUG, "%s", line);
 }
 
-/* The first address of "HOST:PORT", "[v6]:PORT" or ":PORT". */
-static int resolve(const char *address, struct sockaddr_storage *ret_socket)
+/* "HOST:PORT", "[v6]:PORT" or ":PORT" (all addresses). */
+static int resolve(const char *address, struct addrinfo **ret_list)
 {
-    struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found;
+    struct addrinfo hints = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM};
     char host[256];
     const char *colon = strrchr(address, ':');
     size_t len = colon ? (size_t)(colon - address) : 0;
@@ -104,11 +104,7 @@ static int resolve(const char *address, struct sockaddr_storage *ret_socket)
         memmove(host, host + 1, len - 2);
         host[len - 2] = 0;
     }
-    if (getaddrinfo(*host ? host : NULL, colon + 1, &hints, &found))
-        return CLYMQ_EINVAL;
-    memcpy(ret_socket, found->ai_addr, found->ai_addrlen);
-    freeaddrinfo(found);
-    return 0;
+    return getaddrinfo(*host ? host : NULL, colon + 1, &hints, ret_list) ? CLYMQ_EINVAL : 0;
 }
 
 static void note_address(struct admin *admin, const char *asked)
@@ -121,43 +117,62 @@ static void note_address(struct admin *admin, const char *asked)
 }
 
 /* The library does not say why it could not listen: trying the same tells. */
-static int listen_error(const struct sockaddr_storage *address)
+static int listen_error(const struct addrinfo *address)
 {
-    socklen_t len = address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-    int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1, error;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1, error;
 
     if (fd < 0)
         return error_from_errno(errno);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    error = bind(fd, (const struct sockaddr *)address, len) || listen(fd, 1) ? error_from_errno(errno)
+    error = bind(fd, address->ai_addr, address->ai_addrlen) || listen(fd, 1) ? error_from_errno(errno)
                                                                              : CLYMQ_EBUSY;
     close(fd);
     return error;
 }
 
-int admin_start(const struct admin_config *config, struct admin **ret_admin)
+static int start_on(struct admin *admin, const struct addrinfo *address)
 {
-    struct sockaddr_storage socket_address = {0};
-    int error = resolve(config->address, &socket_address);
     unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG;
-    struct admin *admin;
 
-    if (error)
-        return error;
-    if (socket_address.ss_family == AF_INET6)
+    if (address->ai_family == AF_INET6)
         flags |= MHD_USE_DUAL_STACK;
-    admin = mem_zalloc(sizeof(*admin));
-    if (!admin)
-        return CLYMQ_ENOMEM;
-    admin->config = *config;
     admin->daemon =
-        MHD_start_daemon(flags, 0, NULL, NULL, on_request, admin, MHD_OPTION_SOCK_ADDR, &socket_address,
+        MHD_start_daemon(flags, 0, NULL, NULL, on_request, admin, MHD_OPTION_SOCK_ADDR, address->ai_addr,
                          MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_CONNECTION_LIMIT,
                          (unsigned)MAX_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
                          MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_END);
-    if (!admin->daemon) {
+    return admin->daemon ? 0 : listen_error(address);
+}
+
+/* In the order of the other ports (io/os_listener.c): v6 first for ":PORT", where it serves both kinds. */
+static int start_on_first(struct admin *admin, const char *address)
+{
+    struct addrinfo *list;
+    int error = resolve(address, &list);
+
+    if (error)
+        return error;
+    error = CLYMQ_EINVAL;
+    for (int pass = 0; pass < 2 && error; pass++)
+        for (const struct addrinfo *at = list; at && error && error != CLYMQ_EBUSY; at = at->ai_next)
+            if ((at->ai_family == AF_INET6) == (pass == (*address == ':' ? 0 : 1)))
+                error = start_on(admin, at);
+    freeaddrinfo(list);
+    return error;
+}
+
+int admin_start(const struct admin_config *config, struct admin **ret_admin)
+{
+    struct admin *admin = mem_zalloc(sizeof(*admin));
+    int error;
+
+    if (!admin)
+        return CLYMQ_ENOMEM;
+    admin->config = *config;
+    error = start_on_first(admin, config->address);
+    if (error) {
         mem_free(admin);
-        return listen_error(&socket_address);
+        return error;
     }
     note_address(admin, config->address);
     admin->config.address = admin->address;

@@ -90,9 +90,33 @@ static void test_bad_addresses(void **state)
     admin_stop(NULL);
 }
 
+/* ":PORT" is all addresses, as for the other ports: v6 too where there is v6, and v4. */
+static void test_all_addresses(void **state)
+{
+    struct metrics *metrics = metrics_new();
+    struct admin_config config = {.address = ":0", .metrics = metrics, .health = health};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct admin *admin;
+    int fd = socket(AF_INET6, SOCK_STREAM, 0);
+
+    assert_int_equal(admin_start(&config, &admin), 0);
+    expect(admin, "/health", "200", "status");
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&v6, sizeof(v6)) == 0) {
+        v6.sin6_port = htons((uint16_t)atoi(strrchr(admin_address(admin), ':') + 1));
+        assert_int_equal(connect(fd, (struct sockaddr *)&v6, sizeof(v6)), 0);
+    } else {
+        print_message("no [::1] on this machine\n");
+    }
+    if (fd >= 0)
+        close(fd);
+    admin_stop(admin);
+    metrics_free(metrics);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pages), cmocka_unit_test(test_bad_addresses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pages), cmocka_unit_test(test_bad_addresses),
+                                       cmocka_unit_test(test_all_addresses)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
