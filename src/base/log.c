@@ -135,8 +135,22 @@ static enum log_level filter_lowest(const struct log_filter *of)
     return lowest;
 }
 
+/* Opening a pipe waits for its reader. At the start that is what one may want; later it would keep the thread
+ * that also hears the signals. */
+static int open_file(const char *path, bool may_wait)
+{
+    const int how = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC;
+    int fd = open(path, how | O_NONBLOCK, 0640);
+    if (fd < 0 && errno == ENXIO && may_wait)
+        return open(path, how, 0640);
+    if (fd >= 0)
+        (void)fcntl(fd, F_SETFL, O_APPEND); /* lines wait for a slow reader */
+    return fd;
+}
+
 int log_configure(const struct log_settings *settings)
 {
+    static _Atomic bool configured;
     struct log_filter parsed;
     int error = filter_parse(&parsed, settings->filter ? settings->filter : "info");
     if (error)
@@ -144,7 +158,7 @@ int log_configure(const struct log_settings *settings)
     filter_apply_verbose(&parsed, getenv("VERBOSE"));
     int opened = STDERR_FILENO;
     if (settings->path && settings->path[0]) {
-        opened = open(settings->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+        opened = open_file(settings->path, !configured);
         if (opened < 0)
             return error_from_errno(errno);
     }
@@ -154,6 +168,7 @@ int log_configure(const struct log_settings *settings)
     output = opened;
     json = settings->json;
     atomic_store_explicit(&lowest_level, filter_lowest(&parsed), memory_order_relaxed);
+    configured = true;
     pthread_mutex_unlock(&lock);
     if (before != STDERR_FILENO)
         close(before);

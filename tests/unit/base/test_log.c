@@ -1,5 +1,6 @@
 /* log.h: filters, both line formats, control characters, files, rate limit, VERBOSE, sinks, threads. */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -249,6 +251,32 @@ static void test_file(void **state)
     unlink(moved);
 }
 
+/* Opened again while nobody reads it: an error, not a wait that no signal ends. */
+static void test_pipe_without_a_reader(void **state)
+{
+    char path[] = "/tmp/clymq-log-XXXXXX", text[200];
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    log_set_sink(NULL, NULL);
+    const struct log_settings settings = {.filter = "info", .path = path};
+    alarm(20);
+    assert_int_not_equal(log_configure(&settings), 0);
+    int reader = open(path, O_RDONLY | O_NONBLOCK);
+    assert_int_equal(log_configure(&settings), 0);
+    log_info("read by somebody");
+    ssize_t len = read(reader, text, sizeof(text) - 1);
+    assert_true(len > 0);
+    text[len] = '\0';
+    assert_non_null(strstr(text, "read by somebody"));
+    assert_int_equal(log_configure(&(struct log_settings){.filter = "info"}), 0);
+    alarm(0);
+    close(reader);
+    unlink(path);
+}
+
 static void *thread_log(void *arg)
 {
     for (int i = 0; i < 500; i++)
@@ -308,6 +336,7 @@ int main(void)
         TEST(test_rate_limit),
         TEST(test_limited_lines),
         TEST(test_file),
+        TEST(test_pipe_without_a_reader),
         TEST(test_threads_do_not_mix_lines),
         TEST(test_needs_no_memory),
     };
