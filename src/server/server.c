@@ -296,7 +296,7 @@ static void share_descriptors(struct server *server, unsigned shards)
                  limit, needed, connections, files);
     }
     machine_expect_descriptors(limit < needed ? limit : needed);
-    server->connections.max = (int64_t)connections;
+    server->connections.max = connections > 0 ? (int64_t)connections : 1;
     server->open_files = files / shards > 0 ? (int64_t)(files / shards) : 1;
 }
 
