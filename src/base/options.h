@@ -51,7 +51,8 @@ int options_defaults(const struct option *table, void *values);
 int options_parse_file(const struct option *table, void *values, const char *name, struct bytes text,
                        struct strbuf *error);
 /* environ-like list; unknown CLYMQ_ variables are errors too, except those named in ignore (NULL-ended or
- * NULL; "CLYMQ_X*" names all that begin with CLYMQ_X). */
+ * NULL; "CLYMQ_X*" names all that begin with CLYMQ_X; what holds a '=' is a pattern of fnmatch(3) for name
+ * and value). */
 int options_parse_environment(const struct option *table, void *values, char *const *environment,
                               const char *const *ignore, struct strbuf *error);
 /* Takes the flags of the table out of argv (the rest keeps its order; "--" ends the flags and is removed).

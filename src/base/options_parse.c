@@ -1,5 +1,6 @@
 /* Where options come from: config file, environment, flags. See options.h. */
 #include <ctype.h>
+#include <fnmatch.h>
 #include <stdio.h>
 
 #include "base/error.h"
@@ -118,13 +119,19 @@ int options_parse_file(const struct option *table, void *values, const char *nam
     return 0;
 }
 
-static bool listed(const char *const *list, const char *name, size_t len)
+/* variable is "NAME=value", the name of length len. */
+static bool listed(const char *const *list, const char *variable, size_t len)
 {
     for (; list && *list; list++) {
+        if (strchr(*list, '=')) {
+            if (fnmatch(*list, variable, 0) == 0)
+                return true;
+            continue;
+        }
         size_t listed_len = strlen(*list);
         bool prefix = listed_len > 0 && (*list)[listed_len - 1] == '*';
-        if (prefix ? len >= listed_len - 1 && memcmp(*list, name, listed_len - 1) == 0
-                   : len == listed_len && memcmp(*list, name, len) == 0)
+        if (prefix ? len >= listed_len - 1 && memcmp(*list, variable, listed_len - 1) == 0
+                   : len == listed_len && memcmp(*list, variable, len) == 0)
             return true;
     }
     return false;
@@ -150,15 +157,16 @@ int options_parse_environment(const struct option *table, void *values, char *co
         if (!equals || strncmp(variable, prefix, sizeof(prefix) - 1) != 0)
             continue;
         size_t len = (size_t)(equals - variable);
-        if (listed(ignore, variable, len))
-            continue;
         char name[NAME_BYTES];
         const char *rest = variable + sizeof(prefix) - 1;
+        bool known =
+            name_normalize(rest, (size_t)(equals - rest), name) && options_find(table, bytes_of_text(name));
+        if (!known && listed(ignore, variable, len))
+            continue;
         char where[NAME_BYTES + 40];
         snprintf(where, sizeof(where), "environment variable %.*s", len < NAME_BYTES ? (int)len : NAME_BYTES,
                  variable);
-        if (!name_normalize(rest, (size_t)(equals - rest), name) ||
-            !options_find(table, bytes_of_text(name))) {
+        if (!known) {
             strbuf_printf(error, "%s: there is no such option", where);
             const struct option *near = options_suggest(table, bytes_of(rest, (size_t)(equals - rest)));
             if (near) {

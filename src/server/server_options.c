@@ -182,10 +182,21 @@ const struct option server_option_table[] = {
 /* clang-format on */
 
 /* Names beginning with CLYMQ_ that are not clymqd's: clymq's, those of the tests, and what Kubernetes puts
- * into every container beside a Service that is called clymq. */
+ * into every container beside a Service that is called clymq, or clymq-broker and the like. */
 static const char *const foreign_variables[] = {
-    "CLYMQ_COORDINATOR",   "CLYMQ_CLIENT_LOG", "CLYMQ_BIN",    "CLYMQ_SOURCE", "CLYMQ_SERVICE_HOST",
-    "CLYMQ_SERVICE_PORT*", "CLYMQ_PORT",       "CLYMQ_PORT_*", NULL,
+    "CLYMQ_COORDINATOR",
+    "CLYMQ_CLIENT_LOG",
+    "CLYMQ_BIN",
+    "CLYMQ_SOURCE",
+    "CLYMQ_SERVICE_HOST",
+    "CLYMQ_SERVICE_PORT*",
+    "CLYMQ_PORT",
+    "CLYMQ_PORT_*",
+    "CLYMQ_*_SERVICE_HOST=*",
+    "CLYMQ_*_SERVICE_PORT*=*",
+    "CLYMQ_*_PORT=*://*",
+    "CLYMQ_*_PORT_*_TCP*=*",
+    NULL,
 };
 
 /* ---- checks ---- */

@@ -65,7 +65,7 @@ static void test_precedence(void **state)
 
 static void test_variables_of_others(void **state)
 {
-    /* As exported for clymq, and as Kubernetes sets them beside a Service called clymq. */
+    /* As exported for clymq, and as Kubernetes sets them beside Services called clymq and clymq-broker. */
     char *environment[] = {"CLYMQ_COORDINATOR=a:1",
                            "CLYMQ_CLIENT_LOG=debug",
                            "CLYMQ_SERVICE_HOST=10.0.0.1",
@@ -73,11 +73,27 @@ static void test_variables_of_others(void **state)
                            "CLYMQ_SERVICE_PORT_BROKER=8888",
                            "CLYMQ_PORT=tcp://10.0.0.1:7878",
                            "CLYMQ_PORT_7878_TCP_ADDR=10.0.0.1",
+                           "CLYMQ_BROKER_SERVICE_HOST=10.0.0.1",
+                           "CLYMQ_BROKER_SERVICE_PORT=8888",
+                           "CLYMQ_BROKER_SERVICE_PORT_RPC=8888",
+                           "CLYMQ_BROKER_PORT=tcp://10.0.0.1:8888",
+                           "CLYMQ_BROKER_PORT_8888_TCP=tcp://10.0.0.1:8888",
+                           "CLYMQ_BROKER_PORT_8888_TCP_PROTO=tcp",
+                           "CLYMQ_DATA_DIR=/a_SERVICE_HOST=b",
                            NULL};
     struct server_options options;
     struct strbuf error = {0};
     assert_int_equal(read_options(&options, environment, &error, 1, (char *[]){"clymqd", NULL}), 0);
+    assert_string_equal(options.data_dir, "/a_SERVICE_HOST=b");
     server_options_free(&options);
+    /* Somebody's guess is none of those. */
+    environment[0] = "CLYMQ_BROKER_PORT=8888";
+    environment[1] = NULL;
+    assert_int_equal(read_options(&options, environment, &error, 1, (char *[]){"clymqd", NULL}),
+                     CLYMQ_EINVAL);
+    assert_non_null(strstr(error.data, "there is no such option"));
+    server_options_free(&options);
+    strbuf_free(&error);
 }
 
 static void test_mistakes_are_named(void **state)
