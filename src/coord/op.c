@@ -26,8 +26,9 @@ static void op_first_step(struct task *task, int error)
     const struct coord *coord = task->coord;
     if (coord->state == COORD_LOST)
         op_finish(op, coord->lost_error, "%s", coord->lost_text);
-    else
+    else if (coord->state == COORD_ACTIVE)
         op->begin(op);
+    /* else the role is being taken again since it was asked: op_start_all steps it */
 }
 
 static void op_drop(struct task *task, int error)

@@ -237,6 +237,28 @@ static void test_foreign_change(void **state)
     assert_ok(do_set_config(&h, "t", "{\"retention_ms\":1}", &r));
 }
 
+/* Asked while the role is lost, in the very round in which it is taken again. */
+static void test_asked_as_the_role_returns(void **state)
+{
+    harness_start(&h);
+    assert_ok(do_create_topic(&h, "t", 1, 1, NULL, &r));
+    char *value = harness_read_node(&h, "/test/ClyMQ/Topics/t");
+    assert_int_equal(harness_write_node(&h, "/test/ClyMQ/Topics/t", value), 0);
+    mem_free(value);
+    assert_int_equal(do_set_config(&h, "t", "{}", &r), CLYMQ_EVERSION);
+    struct reply listed = {0}, created = {0};
+    struct coord_topic_request request = {.name = "u", .ack = 1};
+    coord_list_topics(h.coord, "", reply_text, &listed);
+    coord_create_topic(h.coord, &request, reply_done, &created);
+    assert_ok(do_activate(&h, &r));
+    harness_wait(&h, &listed);
+    harness_wait(&h, &created);
+    assert_int_equal(listed.error, 0);
+    assert_non_null(strstr(listed.json, "\"t\""));
+    assert_int_equal(created.error, 0);
+    reply_free(&listed);
+}
+
 struct closing {
     struct harness *harness;
     bool done;
@@ -358,6 +380,7 @@ int main(void)
         T(test_session_lost),
         T(test_damaged_tree),
         T(test_foreign_change),
+        T(test_asked_as_the_role_returns),
         T(test_close),
         T(test_failing_allocation),
     };
