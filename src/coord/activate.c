@@ -50,13 +50,17 @@ static void activation_finish(struct activation *activation, int error, const ch
     done(ctx, error, sentence);
 }
 
+/* Whoever waits for the role is told why it is not there, and whoever asks before the next attempt. */
 static void activation_fail(struct activation *activation, int error, const char *sentence)
 {
     struct coord *coord = activation->task.coord;
     if (coord->registry_there)
         registry_free(&coord->registry);
     coord->registry_there = false;
-    coord->state = COORD_IDLE;
+    coord->state = COORD_LOST;
+    coord->lost_error = error;
+    snprintf(coord->lost_text, sizeof(coord->lost_text), "%s", sentence);
+    op_start_all(coord);
     log_warn("activation failed: %s", sentence);
     activation_finish(activation, error, sentence);
 }

@@ -4,8 +4,8 @@
  * Runs on one shard (0), single-threaded, asynchronous. Every operation gets exactly one callback, on that
  * shard, never from inside the call (except from coord_close). Texts in callbacks are views valid during the
  * callback. Arguments are copied before a call returns. Operations may be asked for at any time: until
- * activation is over they wait; changes of one topic are done one after another in the order asked, those of
- * different topics side by side.
+ * activation is over they wait, and where it fails they are answered with its error; changes of one topic are
+ * done one after another in the order asked, those of different topics side by side.
  *
  * All that it knows lies in the metadata tree (docs/metadata.md) and is loaded at activation; it may crash
  * between any two steps: the next activation completes or removes what was begun. Every transaction checks

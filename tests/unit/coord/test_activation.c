@@ -259,6 +259,24 @@ static void test_asked_as_the_role_returns(void **state)
     reply_free(&listed);
 }
 
+/* The role cannot be taken again: what waits for that is told so, and what is asked from then on. */
+static void test_role_does_not_return(void **state)
+{
+    harness_start(&h);
+    assert_ok(do_create_topic(&h, "t", 1, 1, NULL, &r));
+    assert_int_equal(harness_write_node(&h, "/test/ClyMQ/Topics/t", "[]"), 0);
+    assert_int_equal(do_set_config(&h, "t", "{}", &r), CLYMQ_EVERSION);
+    struct reply activated = {0}, found = {0};
+    coord_activate(h.coord, reply_done, &activated);
+    coord_find_leaders(h.coord, "t", "0", 50, reply_found, &found);
+    harness_wait(&h, &activated);
+    assert_int_equal(activated.error, CLYMQ_ECORRUPT);
+    harness_wait(&h, &found);
+    assert_int_equal(found.error, CLYMQ_ECORRUPT);
+    assert_non_null(strstr(found.sentence, "/Topics/t"));
+    assert_int_equal(do_create_topic(&h, "u", 1, 1, NULL, &r), CLYMQ_ECORRUPT);
+}
+
 struct closing {
     struct harness *harness;
     bool done;
@@ -381,6 +399,7 @@ int main(void)
         T(test_damaged_tree),
         T(test_foreign_change),
         T(test_asked_as_the_role_returns),
+        T(test_role_does_not_return),
         T(test_close),
         T(test_failing_allocation),
     };
