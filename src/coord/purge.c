@@ -97,11 +97,12 @@ static void purge_step(struct task *task, int error)
     if (error && !purge->error)
         purge->error = error;
     while (!purge->error && purge->under_way < LISTS_UNDER_WAY && purge->listed < purge->count) {
-        purge->error =
-            task_list(task, purge->paths[purge->listed], purge_listed, (void *)(uintptr_t)purge->listed);
-        if (!purge->error) {
-            purge->listed++;
-            purge->under_way++;
+        size_t at = purge->listed++;
+        purge->under_way++; /* before: without memory the answer comes from inside */
+        int failed = task_list(task, purge->paths[at], purge_listed, (void *)(uintptr_t)at);
+        if (failed) {
+            purge->under_way--;
+            purge->error = failed;
         }
     }
     if (purge->under_way)

@@ -368,6 +368,7 @@ static void test_failing_allocation(void **state)
             assert_int_equal(replies[i].error, 0);
         for (int i = 0; i < 9; i++)
             reply_free(&replies[i]);
+        assert_int_equal(h.lost, 0);
         /* The same life again, without a failure, over what is left. */
         harness_crash(&h);
         harness_start(&h);
