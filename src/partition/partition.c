@@ -385,6 +385,7 @@ static void partition_on_block_sealed(void *ctx, struct block *block, int error)
 void partition_seal(struct partition *partition, void (*done)(void *ctx, int error, int64_t end), void *ctx)
 {
     struct chain_link *last = partition_last(partition);
+    partition_tell_sealed(partition, CLYMQ_EAGAIN, -1); /* to a coordinator whose role is over */
     partition->sealed = true;
     partition->on_sealed = done;
     partition->sealed_ctx = ctx;

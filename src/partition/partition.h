@@ -153,7 +153,7 @@ int partition_find_offset(struct partition *partition, int64_t timestamp_ms, int
 
 /* Seals the open block: pushes wait from now; when all is committed done gets the end offset.
  * partition_adopt_chain with a next block lets the waiting pushes go on. Sealed already: the same end again.
- */
+ * One that is still awaited ends with CLYMQ_EAGAIN. */
 void partition_seal(struct partition *partition, void (*done)(void *ctx, int error, int64_t end), void *ctx);
 
 /* Applies retention now; called by its shard's housekeeping once a minute. *ret_empty_blocks: how many sealed

@@ -915,6 +915,26 @@ static void test_a_seal_that_was_cut_short(void **state)
     }
 }
 
+/* A coordinator that lost its role and took it again asks for what it was asking for: whoever asked before
+ * is answered too. */
+static void test_sealing_asked_for_twice(void **state)
+{
+    struct machine *machine = machine_new(21);
+    struct test_push push;
+    struct seal_outcome first = {0}, second = {0};
+    push_single(machine, &push, "x", 1, 0, 0);
+    run_until(machine, &push.done);
+    partition_seal(machine->partition, on_sealed, &first);
+    partition_seal(machine->partition, on_sealed, &second);
+    assert_true(first.done);
+    assert_int_equal(first.error, CLYMQ_EAGAIN);
+    io_loop_wake(machine->loop);
+    run_until(machine, &second.done);
+    assert_int_equal(second.error, 0);
+    assert_int_equal(second.end, 1);
+    machine_free(machine);
+}
+
 static void test_blocks_no_longer_named_are_removed(void **state)
 {
     struct machine *machine = machine_new(8);
@@ -1348,6 +1368,7 @@ int main(void)
         cmocka_unit_test(test_repeats_without_memory),
         cmocka_unit_test(test_a_new_block_goes_on),
         cmocka_unit_test(test_a_seal_that_was_cut_short),
+        cmocka_unit_test(test_sealing_asked_for_twice),
         cmocka_unit_test(test_nobody_to_remember),
         cmocka_unit_test(test_the_forgotten_stay_forgotten),
         cmocka_unit_test(test_old_timestamps_are_no_silence),
