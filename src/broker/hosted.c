@@ -259,15 +259,19 @@ int hosted_check(struct broker_shard *bs, const struct hosted_spec *spec)
     return error && error != CLYMQ_ECORRUPT ? CLYMQ_ELOG_FAILED : error;
 }
 
-/* Removes a block that no open partition holds. */
+/* Removes a block that no open partition holds. One that cannot be read must not stay for that. */
 static int delete_closed_block(struct broker_shard *bs, const struct block_key *key)
 {
     struct block_recovery recovery;
     struct block *block;
     int error = block_open(bs->store, key, NULL, &block, &recovery);
 
+    if (error == CLYMQ_ENOENT)
+        return 0;
+    if (error == CLYMQ_EBUSY || error == CLYMQ_ENOMEM || error == CLYMQ_ELIMIT) /* it passes */
+        return error;
     if (error)
-        return error == CLYMQ_ENOENT ? 0 : error;
+        return block_delete_unopened(bs->store, key);
     error = block_delete(block);
     if (error)
         block_close(block);

@@ -176,6 +176,9 @@ void block_seal(struct block *block, void (*done)(void *ctx, struct block *block
 /* Removes the block's files and state; block is gone. Files still referenced are unlinked and vanish with the
  * last ref. On an error nothing has changed, and the block is still open. */
 int block_delete(struct block *block);
+/* The same for one that block_open fails for: whatever lies in the folder of that key goes, without a look
+ * into it. */
+int block_delete_unopened(struct store *store, const struct block_key *key);
 /* Makes what was removed of a partition (deleted blocks, and files by other hands) removed for good: before
  * done(0) a power loss may bring it back. done comes once, on the store's loop, unless the store is closed
  * before; CLYMQ_ENOMEM: it does not come. */

@@ -86,31 +86,58 @@ static void remove_tree(struct io_work *work)
         io_fs_remove_dir(fs, job->dir); /* the partition's, if it is empty now */
 }
 
-int block_delete(struct block *block)
+/* Moves the block's folder aside; the job does the rest once it is begun. */
+static int move_aside(struct store *store, const struct block_key *key, struct trash_job **ret_job)
 {
-    struct store *store = block->store;
-    struct block_key key = block->key;
     struct trash_job *job = mem_zalloc(sizeof(*job));
     if (!job)
         return CLYMQ_ENOMEM;
     list_init(&job->waiter.link);
     job->store = store;
-    block_dir(&key, job->dir);
-    job->id = key.id;
+    block_dir(key, job->dir);
+    job->id = key->id;
     char id[33];
-    uuid_format(key.id, id);
+    uuid_format(key->id, id);
     snprintf(job->tree, sizeof(job->tree), "data/%s%s", BLOCK_DELETED_PREFIX, id);
     int error = io_fs_rename(store->fs, job->dir, job->tree);
     if (error) {
         mem_free(job);
         return error;
     }
+    *ret_job = job;
+    return 0;
+}
+
+static void begin_removal(struct trash_job *job)
+{
+    list_push_back(&job->store->trash, &job->link);
+    job->work = (struct io_work){.run = remove_tree, .done = files_removed};
+    io_loop_work(job->store->loop, &job->work);
+}
+
+int block_delete(struct block *block)
+{
+    struct store *store = block->store;
+    struct trash_job *job;
+    int error = move_aside(store, &block->key, &job);
+    if (error)
+        return error;
     store_remember_closed(store,
                           block); /* without memory its record may be lost too early, which only fsck minds */
     block_free(block);
-    list_push_back(&store->trash, &job->link);
-    job->work = (struct io_work){.run = remove_tree, .done = files_removed};
-    io_loop_work(store->loop, &job->work);
+    begin_removal(job);
+    return 0;
+}
+
+int block_delete_unopened(struct store *store, const struct block_key *key)
+{
+    struct trash_job *job;
+    if (store_find_open(store, key->id))
+        return CLYMQ_EBUSY;
+    int error = move_aside(store, key, &job);
+    if (error)
+        return error;
+    begin_removal(job);
     return 0;
 }
 

@@ -512,6 +512,36 @@ static void test_missing_files(void **state)
     assert_non_null(strstr(world->log.data, "cannot be opened"));
 }
 
+/* A partition that cannot even be opened can be deleted. */
+static void test_unreadable_files_are_deleted(void **state)
+{
+    struct world *world = *state;
+    struct io_fs *fs = sim_process_fs(world->server);
+    struct rpc_delete_topic_request gone = {.topic = text("t")};
+    struct answer answer;
+    char path[200], **names;
+    size_t count;
+
+    make_topic(world, "t", 1);
+    push_text(world, "t", "0", "m", -1);
+    log_of(world, path, sizeof(path));
+    world_stop(world);
+    assert_int_equal(io_fs_unlink(fs, path), 0); /* in its place stands what no file can be opened of */
+    assert_int_equal(io_fs_make_dir(fs, path), 0);
+    world_start(world);
+    world_connect(world);
+    call(world, world->coordinator, RPC_METHOD_DELETE_TOPIC, &gone, &answer);
+    assert_int_equal(answer.error, 0);
+    assert_int_equal(answer.r.delete_topic.error, 0);
+    answer_free(&answer);
+    world_run_for(world, 5000);
+    assert_int_equal(io_fs_list(fs, "data", &names, &count), 0);
+    io_fs_free_names(names, count);
+    assert_int_equal(count, 0);
+    make_topic(world, "t", 1);
+    push_text(world, "t", "0", "m", -1);
+}
+
 static void test_orphans_are_reported_and_kept(void **state)
 {
     struct world *world = *state;
@@ -874,6 +904,7 @@ int main(void)
         TEST_SHARDS(test_a_stop_does_not_wait_for_space),
         TEST_SHARDS(test_a_damaged_partition),
         TEST_SHARDS(test_missing_files),
+        TEST_SHARDS(test_unreadable_files_are_deleted),
         TEST_SHARDS(test_orphans_are_reported_and_kept),
         TEST_SHARDS(test_empty_folders_are_removed),
         TEST_SHARDS(test_an_empty_data_folder),
