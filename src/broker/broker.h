@@ -116,6 +116,8 @@ void broker_refuse_early(struct broker_shard *bs);
 /* housekeeping.c */
 int housekeeping_start(struct broker_shard *bs); /* 0 or CLYMQ_ENOMEM */
 void housekeeping_stop(struct broker_shard *bs);
+/* The shard's tuning changed: the next look at old messages comes no later than that says. */
+void housekeeping_retune(struct broker_shard *bs);
 /* A partition was deleted: its folder and its topic's go once they are empty. */
 void housekeeping_tidy_later(struct broker_shard *bs, struct uuid topic, uint32_t partition);
 void housekeeping_free(struct broker_shard *bs);

@@ -201,6 +201,14 @@ int housekeeping_start(struct broker_shard *bs)
     return io_timer_start(bs->shard->loop, &bs->housekeeping, IO_MS(GAUGES_MS));
 }
 
+void housekeeping_retune(struct broker_shard *bs)
+{
+    uint64_t latest_ns = io_loop_now_ns(bs->shard->loop) + IO_MS(bs->tuning.retention_check_ms);
+
+    if (bs->retention_next_ns > latest_ns)
+        bs->retention_next_ns = latest_ns; /* the tick comes once a second at least */
+}
+
 void housekeeping_stop(struct broker_shard *bs)
 {
     io_timer_stop(bs->shard->loop, &bs->housekeeping);

@@ -111,6 +111,7 @@ static void run_reload(struct shard *shard, struct shard_message *message)
         list_push_back(&node->reloads, &reload->link);
     bs->tuning = reload->tuning;
     hosted_retune(bs);
+    housekeeping_retune(bs);
     if (bs->phase == BROKER_READY)
         scrub_set(bs, bs->tuning.scrub_bytes_per_s, bs->tuning.scrub_every_ms);
     reload->message.run = ++reload->next < node->shard_count ? run_reload : run_reload_end;

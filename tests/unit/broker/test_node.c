@@ -739,7 +739,11 @@ static void test_retention_and_reload(void **state)
     call(world, world->broker, RPC_METHOD_LIST_OFFSET, &list, &answer);
     assert_int_equal(answer.r.list_offset.offset, 0);
     answer_free(&answer);
+    world->config.retention_check_ms = 24 * 3600 * 1000;
+    assert_int_equal(broker_node_reload(world->node, &world->config), 0);
+    world_run_for(world, 130000); /* the next look is a day away */
     world->config.retention_bytes = 2 << 20;
+    world->config.retention_check_ms = 60000;
     assert_int_equal(broker_node_reload(world->node, &world->config), 0);
     world_run_for(world, 130000);
     world_connect(world);
