@@ -1,4 +1,6 @@
 /* listTopics: the topics whose names begin with a prefix, as JSON. */
+#include <stdio.h>
+
 #include "base/error.h"
 #include "broker/coord_call.h"
 
@@ -19,11 +21,17 @@ static void finish(struct request *request)
     coord_call_answer_text(list, &response);
 }
 
+/* No names themselves, but names may begin so. */
+static bool is_dots(struct bytes prefix)
+{
+    return bytes_equal(prefix, BYTES_LITERAL(".")) || bytes_equal(prefix, BYTES_LITERAL(".."));
+}
+
 void handle_list_topics(struct broker_shard *bs, struct net_call *call)
 {
     struct rpc_list_topics_request arguments;
     struct coord_call *list;
-    bool all;
+    bool is_name;
 
     if (!request_decode(call, &arguments))
         return;
@@ -31,7 +39,9 @@ void handle_list_topics(struct broker_shard *bs, struct net_call *call)
     if (!list)
         return;
     list->large = true;
-    all = arguments.prefix.len == 0; /* names are not empty, but a prefix may be */
-    coord_call_go(list, ACTION_DESCRIBE, (struct coord_call_names){.topic = all ? NULL : &arguments.prefix},
-                  ask, finish);
+    is_name = arguments.prefix.len > 0 && !is_dots(arguments.prefix);
+    if (!is_name)
+        snprintf(list->topic, sizeof(list->topic), "%.*s", (int)arguments.prefix.len, arguments.prefix.ptr);
+    coord_call_go(list, ACTION_DESCRIBE,
+                  (struct coord_call_names){.topic = is_name ? &arguments.prefix : NULL}, ask, finish);
 }

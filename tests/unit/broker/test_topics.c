@@ -269,6 +269,17 @@ static void test_list_and_describe(void **state)
     assert_int_equal(json_array_size(json_object_get(json, "topics")), 2);
     json_decref(json);
     answer_free(&answer);
+    make_topic(world, ".hidden", 1);
+    list.prefix = text("."); /* which is no name itself */
+    answer = coordinator(world, RPC_METHOD_LIST_TOPICS, &list);
+    assert_int_equal(answer.r.list_topics.error, 0);
+    assert_true(contains(answer.r.list_topics.topics, "\".hidden\""));
+    assert_false(contains(answer.r.list_topics.topics, "orders"));
+    answer_free(&answer);
+    list.prefix = text("a/");
+    answer = coordinator(world, RPC_METHOD_LIST_TOPICS, &list);
+    assert_int_equal(answer.r.list_topics.error, CLYMQ_ENAME);
+    answer_free(&answer);
     answer = coordinator(world, RPC_METHOD_DESCRIBE_TOPIC, &describe);
     json = json_loadb((const char *)answer.r.describe_topic.topic.ptr, answer.r.describe_topic.topic.len, 0,
                       NULL);
