@@ -19,6 +19,8 @@
 #include "cli/lines.h"
 
 enum { HEADERS_MAX = 64, MESSAGE_MAX = 15 << 20 };
+/* What late wake-ups may leave undone for a while. */
+enum { CATCH_UP_US = 100000 };
 
 struct produce_values {
     struct cli_common common;
@@ -170,6 +172,8 @@ struct run {
     _Atomic int reason; /* of the failures */
     uint64_t sent, bytes, total_bytes;
     int64_t started_us;
+    int64_t paced_from_us; /* --rate counts from here … */
+    uint64_t paced;        /* … so many messages so far */
     struct progress progress;
 };
 
@@ -234,13 +238,20 @@ static int topic_check(const struct cli_common *common, const char *topic)
     return code;
 }
 
-/* Keeps to the rate: waits until message number `sent` may go. */
-static void pace(const struct run *run)
+/* Keeps to the rate: waits until the next message may go. What input that paused has left undone is not made
+ * up for: that would be a burst. */
+static void pace(struct run *run)
 {
     if (!run->values->rate)
         return;
-    int64_t due_us = run->started_us + (int64_t)((double)run->sent * 1e6 / (double)run->values->rate);
-    int64_t ahead_us = due_us - cli_now_us();
+    int64_t now_us = cli_now_us();
+    int64_t due_us = run->paced_from_us + (int64_t)((double)run->paced * 1e6 / (double)run->values->rate);
+    if (due_us < now_us - CATCH_UP_US) {
+        run->paced_from_us = due_us = now_us;
+        run->paced = 0;
+    }
+    run->paced++;
+    int64_t ahead_us = due_us - now_us;
     if (ahead_us <= 0)
         return;
     struct timespec pause = {.tv_sec = (time_t)(ahead_us / 1000000),

@@ -237,6 +237,22 @@ class CommandLine(unittest.TestCase):
         done = self.clymq("produce", name, "--rate", "100", "--json", stdin=b"x\n" * 51)
         self.assertGreaterEqual(json.loads(done.stdout)["seconds"], 0.49)
 
+    def test_rate_after_a_pause_of_the_input(self):
+        """What a pause left undone is not sent in a burst."""
+        name = self.topic()
+        producer = harness.clymq_start(self.server, "produce", name, "--rate", "40", stdin=subprocess.PIPE,
+                                       stderr=subprocess.PIPE)
+        producer.stdin.write(b"x\n")
+        producer.stdin.flush()
+        self.clymq("consume", name, "--from", "beginning", "--count", "1")
+        time.sleep(1)  # the pause
+        before = time.monotonic()
+        producer.stdin.write(b"x\n" * 40)
+        producer.stdin.close()
+        self.assertEqual(producer.wait(30), 0, producer.stderr.read())
+        self.assertGreaterEqual(time.monotonic() - before, 0.8)
+        producer.stderr.close()
+
     def test_refusals(self):
         name = self.topic(ack=1)
         done = self.clymq("produce", name, "--ack", "-1", stdin=b"x\n", check=False)
