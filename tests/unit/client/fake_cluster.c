@@ -241,6 +241,8 @@ static void handle_pull(struct fake_server *server, struct net_call *call)
     struct rpc_pull_batch_request request;
     assert_int_equal(thrift_decode(call->form.protocol, call->args, 1, call->method->request, &request), 0);
     cluster->pulls++;
+    if (request.max_bytes > cluster->pull_max_bytes)
+        cluster->pull_max_bytes = request.max_bytes;
     struct fake_partition *partition = fake_find(cluster, request.partition);
     struct rpc_pull_batch_response response = {0};
     struct buf *data = NULL;

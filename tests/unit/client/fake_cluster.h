@@ -85,6 +85,7 @@ struct fake_cluster {
     char topic[32];
     struct fake_faults faults;
     uint64_t pushes, pulls, describes;
+    int32_t pull_max_bytes; /* the most that a pull has asked for */
     struct rng rng;
 };
 

@@ -395,6 +395,22 @@ static void test_many(void **state)
     run_end(run);
 }
 
+/* Partitions share the buffer: each asks for its part of half of it. */
+static void test_fetches_share_the_buffer(void **state)
+{
+    enum { PARTITIONS = 8 };
+    struct run *run = run_new(15, PARTITIONS);
+    run->config.buffer_bytes = 1 << 20;
+    run_start(run);
+    for (size_t i = 0; i < PARTITIONS; i++)
+        assert_int_equal(assign(run, run->cluster.partitions[i].name, CLYMQ_OFFSET_BEGINNING), 0);
+    fake_cluster_run(&run->cluster, 10000); /* what was asked for before all were assigned is answered */
+    run->cluster.pull_max_bytes = 0;
+    fake_cluster_run(&run->cluster, 10000);
+    assert_int_equal(run->cluster.pull_max_bytes, run->config.buffer_bytes / 2 / PARTITIONS);
+    run_end(run);
+}
+
 /* A batch longer than this client takes is told of its own partition, with what to do; those that share the
  * connection are read. */
 static void test_long_answer(void **state)
@@ -547,6 +563,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_retention_meanwhile),
         cmocka_unit_test(test_many),
+        cmocka_unit_test(test_fetches_share_the_buffer),
         cmocka_unit_test(test_long_answer),
         cmocka_unit_test(test_long_fetches),
         cmocka_unit_test(test_no_memory),

@@ -330,6 +330,27 @@ static void test_unknown_topic(void **state)
     run_end(run);
 }
 
+/* What may have been stored before its topic was deleted does not count as certainly not stored. */
+static void test_deleted_while_in_doubt(void **state)
+{
+    struct run *run = run_new();
+    run_start(run, 16, 1);
+    run->cluster.faults.unsure = 10000;
+    run_send(run, NULL, NULL, 10);
+    fake_cluster_run(&run->cluster, 1000);
+    assert_int_equal(run->told, 0);
+    assert_int_equal(run->cluster.partitions[0].end, 1);
+    run->cluster.topic_exists = false;
+    assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 20000));
+    assert_int_equal(run->outcome[0], CLYMQ_EUNCERTAIN);
+    run->cluster.faults.unsure = 0;
+    run_send(run, NULL, NULL, 10);
+    assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 20000));
+    assert_int_equal(run->outcome[1], CLYMQ_ETOPIC_UNKNOWN); /* never sent */
+    run_check(run);
+    run_end(run);
+}
+
 /* A callback that sends again what failed does not hold the loop up: what it adds while messages are failed
  * is failed by a later answer. */
 static void test_unknown_topic_and_retries(void **state)
@@ -791,6 +812,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_compressions),
         cmocka_unit_test(test_linger),
         cmocka_unit_test(test_unknown_topic),
+        cmocka_unit_test(test_deleted_while_in_doubt),
         cmocka_unit_test(test_unknown_topic_and_retries),
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_restart),

@@ -34,6 +34,7 @@ struct machine {
 };
 
 static int64_t room_by_worker; /* 0: as usual */
+static int64_t commit_linger_ms;
 
 static void machine_boot(struct machine *machine)
 {
@@ -43,6 +44,7 @@ static void machine_boot(struct machine *machine)
     struct block_recovery recovery;
     store_config_defaults(&config);
     config.segment_bytes = 1 << 20;
+    config.commit_linger_ms = commit_linger_ms;
     if (room_by_worker)
         config.room_by_worker = room_by_worker;
     assert_int_equal(sim_process_loop(machine->process, &machine->loop), 0);
@@ -1039,6 +1041,35 @@ static void test_pulls_wait(void **state)
     machine_free(machine);
 }
 
+/* A sync that may linger does not while somebody waits for what it will show. */
+static void test_who_waits_hastens_the_sync(void **state)
+{
+    commit_linger_ms = 5000;
+    struct machine *machine = machine_new(17);
+    struct test_push push;
+    struct test_pull pull;
+    push_single(machine, &push, "first", -1, 0, 0);
+    run_until(machine, &push.done);
+    pull_start(machine, &pull, 1, 1 << 20, 3000, 30000);
+    uint64_t before_ns = sim_world_now_ns(machine->world);
+    for (int i = 0; i < 3; i++) { /* each in a pass of its own */
+        assert_false(pull.done);
+        push_batch(machine, &push, batch_of(1, 1000, 1, -1, 0), 1);
+        sim_world_run_for(machine->world, IO_MS(300));
+    }
+    run_until(machine, &pull.done);
+    assert_int_equal(pull.pull.error, 0);
+    assert_true(pull.pull.range.len > 3000);
+    assert_true(sim_world_now_ns(machine->world) - before_ns < IO_MS(1000));
+    block_range_release(&pull.pull.range);
+    push_single(machine, &push, "not awaited", 1, 0, 0);
+    sim_world_run_for(machine->world, IO_MS(1000));
+    assert_true(push.done);
+    assert_int_equal(partition_watermark(machine->partition), 4);
+    machine_free(machine);
+    commit_linger_ms = 0;
+}
+
 static void test_nothing_uncommitted_is_shown(void **state)
 {
     struct machine *machine = machine_new(10);
@@ -1374,6 +1405,7 @@ int main(void)
         cmocka_unit_test(test_old_timestamps_are_no_silence),
         cmocka_unit_test(test_blocks_no_longer_named_are_removed),
         cmocka_unit_test(test_pulls_wait),
+        cmocka_unit_test(test_who_waits_hastens_the_sync),
         cmocka_unit_test(test_pulls_wait_for_nothing),
         cmocka_unit_test(test_nothing_uncommitted_is_shown),
         cmocka_unit_test(test_a_failed_sync_is_final),

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "store/store_impl.h"
 #include "store_rig.h"
 
 enum { BLOCKS = 40 }; /* more than the cache of open files holds */
@@ -180,6 +181,64 @@ static void checkpoints_keep_up_with_many_blocks(void **state)
     rig_free(&rig);
 }
 
+/* A block that was closed while its sync ran, and opened again before that failed, has the same files: its
+ * next sync would succeed and tell nothing. */
+static void a_failed_sync_reaches_a_block_opened_again(void **state)
+{
+    static const struct sim_disk_faults fail = {
+        .eio_sync_ppm = 1000000, .sync_min_ns = IO_MS(50), .sync_max_ns = IO_MS(50)};
+    struct rig rig;
+    struct block *block;
+    struct block_key key = rig_key(1);
+    rig_init(&rig, 5);
+    assert_int_equal(rig_start(&rig), 0);
+    assert_int_equal(block_create(rig.store, &key, 0, NULL, &block), 0);
+    rig_settle(&rig);
+    assert_int_equal(rig_append(block, 1, 10, 1), 0);
+    sim_process_set_disk_faults(rig.process, &fail);
+    block_want_commit(block);
+    io_loop_wake(rig.loop);
+    sim_world_run_for(rig.world, IO_MS(10));
+    block_close(block);
+    assert_int_equal(block_open(rig.store, &key, NULL, &block, NULL), 0);
+    assert_int_equal(block_error(block), 0);
+    sim_world_run_for(rig.world, IO_MS(60)); /* less than a second sync takes until then */
+    sim_process_set_disk_faults(rig.process, &(struct sim_disk_faults){0});
+    rig_settle(&rig);
+    assert_int_equal(block_error(block), CLYMQ_EIO);
+    assert_int_equal(block_durable_end(block), 0);
+    rig_free(&rig);
+}
+
+/* A block that is sealed while a checkpoint of it is being written is sealed by the next one. */
+static void a_seal_waits_for_a_running_checkpoint(void **state)
+{
+    static const struct sim_disk_faults slow = {.sync_min_ns = IO_MS(50), .sync_max_ns = IO_MS(50)};
+    struct rig rig;
+    struct block *block;
+    struct block_key key = rig_key(1);
+    struct outcome sealed = {0};
+    rig_init(&rig, 6);
+    rig.config.checkpoint_bytes = 64 << 10;
+    assert_int_equal(rig_start(&rig), 0);
+    assert_int_equal(block_create(rig.store, &key, 0, NULL, &block), 0);
+    rig_settle(&rig);
+    sim_process_set_disk_faults(rig.process, &slow);
+    assert_int_equal(rig_append(block, 1, 100000, 1), 0);
+    io_loop_wake(rig.loop);
+    for (int step = 0; !block->checkpointing; step++) {
+        assert_in_range(step, 0, 10000);
+        assert_true(sim_world_step(rig.world));
+    }
+    block_seal(block, on_sealed, &sealed);
+    for (int i = 0; i < 20 && sealed.times == 0; i++)
+        rig_settle(&rig);
+    assert_int_equal(sealed.times, 1);
+    assert_int_equal(sealed.error, 0);
+    assert_int_equal(block_durable_end(block), 1);
+    rig_free(&rig);
+}
+
 static unsigned renames;
 
 static int count_rename(struct io_fs *fs, const char *from, const char *to)
@@ -229,6 +288,8 @@ int main(void)
         cmocka_unit_test(a_pass_lingers_until_it_is_wanted),
         cmocka_unit_test(checkpoints_keep_up_with_many_blocks),
         cmocka_unit_test(a_file_that_cannot_be_opened_fails_its_block),
+        cmocka_unit_test(a_failed_sync_reaches_a_block_opened_again),
+        cmocka_unit_test(a_seal_waits_for_a_running_checkpoint),
         cmocka_unit_test(many_deletions_rewrite_the_state_seldom),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
