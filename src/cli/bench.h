@@ -55,7 +55,7 @@ struct bench_result {
 
 struct bench_result *bench_result_new(const char *command, const char *method); /* NULL: out of memory */
 void bench_result_free(struct bench_result *result);
-/* What is measured begins and ends. */
+/* What is measured begins, from here on ended in order by signals, and ends. */
 void bench_begin(struct bench_result *result, const struct bench_common *common);
 void bench_end(struct bench_result *result, const struct bench_common *common);
 /* Prints it; the exit code: CLI_INTERRUPTED, CLI_FAILED where a message failed. */

@@ -82,9 +82,8 @@ static int bench_run(void *values_ptr, int argc, char **argv)
         return cli_usage("--from \"%s\": expected beginning, end, an offset or a time", values->from);
     struct bench_result *result = bench_result_new("bench consume", methods[values->method]);
     clymq_client *client;
-    int code = result ? cli_connect(&values->base.common, &client) : CLI_FAILED;
+    int code = result ? cli_connect_to_ask(&values->base.common, &client) : CLI_FAILED;
     if (!code) {
-        cli_catch_signals();
         code = values->method == CONSUME_LIBRARY
                    ? bench_consume_by_library(values, topic, client, &place, result)
                    : bench_consume_by_calls(values, topic, client, &place, result);

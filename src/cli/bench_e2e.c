@@ -150,7 +150,9 @@ static int send_all(struct e2e *e2e, const char *topic, uint8_t *payload)
             break;
     }
     int code = error && error != CLYMQ_EQUEUE_FULL ? cli_failed() : 0;
+    cli_waiting_for_outcomes();
     clymq_producer_flush(e2e->producer, -1);
+    cli_waiting_over();
     atomic_store(&e2e->wanted, sent - e2e->refused);
     return code;
 }
@@ -231,7 +233,7 @@ static int bench_run(void *values_ptr, int argc, char **argv)
     uint8_t *payload = bench_payload((size_t)values->size, 0);
     int code = e2e.result && payload ? cli_connect(&values->base.common, &e2e.sending) : CLI_FAILED;
     if (!code)
-        code = cli_connect(&values->base.common, &e2e.receiving);
+        code = cli_connect_to_ask(&values->base.common, &e2e.receiving);
     if (!code)
         code = bench_topic(e2e.sending, topic, (int)values->partitions, (int)values->ack);
     if (!code)
@@ -240,7 +242,6 @@ static int bench_run(void *values_ptr, int argc, char **argv)
         code = open_consumer(&e2e, topic);
     if (!code) {
         bench_precise_sleeps();
-        cli_catch_signals();
         code = measure(&e2e, topic, payload);
         if (!code)
             code = bench_report(e2e.result, &values->base);

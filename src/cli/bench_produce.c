@@ -138,10 +138,9 @@ static int bench_run(void *values_ptr, int argc, char **argv)
         return cli_usage("--connections: 1000 at most with the library");
     struct bench_result *result = bench_result_new("bench produce", methods[values->method]);
     clymq_client *client;
-    int code = result ? cli_connect(&values->base.common, &client) : CLI_FAILED;
+    int code = result ? cli_connect_to_ask(&values->base.common, &client) : CLI_FAILED;
     if (!code) {
         bench_precise_sleeps();
-        cli_catch_signals();
         code = bench_topic(client, topic, (int)values->partitions, (int)values->ack);
         if (!code && by_library)
             code = bench_produce_by_library(values, topic, result);

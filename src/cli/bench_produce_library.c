@@ -114,8 +114,10 @@ int bench_produce_by_library(const struct bench_produce_values *values, const ch
     if (!code) {
         bench_begin(result, &values->base);
         code = send_all(values, topic, senders, payload);
+        cli_waiting_for_outcomes();
         for (int64_t i = 0; i < values->connections; i++)
             clymq_producer_flush(senders[i].producer, -1);
+        cli_waiting_over();
         bench_end(result, &values->base);
         collect(values, senders, result);
     }

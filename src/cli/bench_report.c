@@ -42,6 +42,8 @@ static double own_cpu_s(void)
 
 void bench_begin(struct bench_result *result, const struct bench_common *common)
 {
+    cli_waiting_over();
+    cli_catch_signals();
     if (common->server_pid && process_cost_read(common->server_pid, &result->server_before) != 0)
         cli_complain("--server-pid %" PRId64 ": there is no such process, so nothing is told of its cost",
                      common->server_pid);

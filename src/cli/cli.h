@@ -123,6 +123,8 @@ void cli_free_names(char **names, size_t count);
 /* What follows may block: after two seconds "clymq: waiting for …" is written to standard error, once, unless
  * it is over by then. */
 void cli_waiting(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same for what was sent, with how to give up. */
+void cli_waiting_for_outcomes(void);
 void cli_waiting_over(void);
 
 /* ---- json.c ---- */

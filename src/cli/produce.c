@@ -348,8 +348,7 @@ static int send_input(struct run *run, struct lines *input, const char *name)
  * ended the input. */
 static void await_outcomes(struct run *run)
 {
-    cli_waiting("messages to be acknowledged (Ctrl-C%s gives up)",
-                cli_interrupted() ? " once more" : " twice");
+    cli_waiting_for_outcomes();
     while (clymq_producer_flush(run->producer, 200) == CLYMQ_ETIMEDOUT)
         progress_update(&run->progress, atomic_load(&run->acknowledged),
                         atomic_load(&run->acknowledged_bytes), run->total_bytes);

@@ -45,6 +45,12 @@ void cli_waiting(const char *format, ...)
     arm(NOTICE_S);
 }
 
+void cli_waiting_for_outcomes(void)
+{
+    cli_waiting("messages to be acknowledged (Ctrl-C%s gives up)",
+                cli_interrupted() ? " once more" : " twice");
+}
+
 void cli_waiting_over(void)
 {
     arm(0);

@@ -176,7 +176,8 @@ class WithoutServer(unittest.TestCase):
     def test_what_is_waited_for_is_said(self):
         """Nobody wonders at a silent terminal for long, nor waits half a minute for who is not there."""
         address = f"127.0.0.1:{harness.free_port()}"
-        for arguments in (("consume", "t", "--partition", "p"), ("consume", "t"), ("topic", "describe", "t"), ("produce", "t")):
+        for arguments in (("consume", "t", "--partition", "p"), ("consume", "t"), ("topic", "describe", "t"), ("produce", "t"),
+                          ("bench", "produce"), ("bench", "consume"), ("bench", "e2e")):
             began = time.monotonic()
             client = subprocess.Popen(
                 [os.path.join(harness.BIN, "clymq"), *arguments, "--coordinator", address],
@@ -185,7 +186,7 @@ class WithoutServer(unittest.TestCase):
             line = client.stderr.readline()
             self.assertIn(b"waiting for a coordinator", line)
             self.assertIn(address.encode(), line)
-            if arguments[0] == "topic":
+            if arguments[0] in ("topic", "bench"):
                 client.send_signal(signal.SIGINT)
                 self.assertEqual(client.wait(60), -signal.SIGINT)
             else:
@@ -194,6 +195,25 @@ class WithoutServer(unittest.TestCase):
                 self.assertLess(time.monotonic() - began, 20)
             client.stdout.close()
             client.stderr.close()
+
+    def test_bench_says_what_it_waits_for_at_its_end(self):
+        server = harness.Server().start()
+        self.addCleanup(server.close)
+        for command in ("produce", "e2e"):
+            bench = harness.clymq_start(server, "bench", command, command, "--rate", "100", "--ack", "1",
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            harness.wait_until(
+                lambda: harness.clymq(server, "consume", command, "--from", "beginning", "--exit-at-end", check=False).stdout,
+                "messages are sent")
+            server.signal(signal.SIGSTOP)
+            time.sleep(0.2)  # 20 messages are due meanwhile
+            bench.send_signal(signal.SIGINT)
+            self.assertIn(b"Ctrl-C once more gives up", bench.stderr.readline())
+            bench.send_signal(signal.SIGINT)
+            self.assertEqual(bench.wait(60), 130)
+            server.signal(signal.SIGCONT)
+            bench.stdout.close()
+            bench.stderr.close()
 
     def test_listener_that_never_answers(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
