@@ -130,11 +130,19 @@ void recovery_find_marks(struct recovery *recovery)
     block->checkpoint_index = entry->index;
 }
 
-static void remove_snapshot(struct recovery *recovery, int64_t offset)
+static int remove_snapshot(struct recovery *recovery, int64_t offset)
 {
     char path[SEGMENT_PATH_MAX];
     segment_path(path, recovery->dir, offset, ".snapshot");
-    io_fs_unlink(recovery->block->store->fs, path);
+    return io_fs_unlink(recovery->block->store->fs, path);
+}
+
+/* Durably: one of a place behind the log's end must not come back when batches have been written there that
+ * it knows nothing of. */
+static int remove_unusable_snapshot(struct recovery *recovery, int64_t offset)
+{
+    int error = remove_snapshot(recovery, offset);
+    return error ? error : io_fs_sync_dir(recovery->block->store->fs, recovery->dir);
 }
 
 /* Tries snapshots from the newest on. Afterwards replay_from says from where the owner wants batches, and
@@ -163,8 +171,9 @@ static int load_snapshot(struct recovery *recovery, struct log_point *ret_point)
         if (error) {
             log_warn("%s: snapshot at %" PRId64 " is unusable: %s", recovery->dir, offset,
                      error_sentence(error));
-            if (error == CLYMQ_ECORRUPT)
-                remove_snapshot(recovery, offset);
+            error = error == CLYMQ_ECORRUPT ? remove_unusable_snapshot(recovery, offset) : 0;
+            if (error)
+                return error;
             continue;
         }
         block->snapshots[0] = offset;
