@@ -435,8 +435,10 @@ void server_print_serving(const struct server *server, struct strbuf *line)
 
     strbuf_printf(line, "clymqd %s serves: coordinator %s, broker %s", CLYMQ_VERSION, coordinator,
                   broker_node_broker_address(server->node));
-    if (server->admin)
-        strbuf_printf(line, ", http://%s/metrics", admin_address(server->admin));
+    if (server->admin) {
+        const char *address = admin_address(server->admin);
+        strbuf_printf(line, ", http://%s%s/metrics", *address == ':' ? "localhost" : "", address);
+    }
     strbuf_printf(line, ", data in %s; try: clymq --coordinator %s topic list\n", server->options->data_dir,
                   coordinator);
 }

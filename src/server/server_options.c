@@ -15,7 +15,7 @@
 #define MB        ((int64_t)1 << 20)
 #define GB        ((int64_t)1 << 30)
 #define DAY_MS    ((int64_t)24 * 3600 * 1000)
-#define YEARS_MS  (1000 * 365 * DAY_MS)
+#define YEARS_MS  (500 * 365 * DAY_MS) /* in nanoseconds it fits into 64 bits, too */
 
 /* Compact by hand: clang-format would give each field a line. */
 /* clang-format off */
