@@ -121,10 +121,13 @@ static int find_offset(struct block *block, int64_t offset, struct place *ret_pl
     uint32_t number = block_segment_at(block, offset);
     if (block->segments[number]->base > offset)
         return CLYMQ_ECORRUPT;
-    /* The first use of a closed segment in a run: its file's size is checked too. Where the log is damaged or
-     * cannot be read, what follows says so. */
-    if (block->segments[number]->closed && index_check(block, block->segments[number]) == CLYMQ_ENOMEM)
-        return CLYMQ_ENOMEM;
+    /* The first use of a closed segment in a run: its file's size is checked too, without which more than its
+     * batches would be given out. Where the log is damaged, what follows says so. */
+    if (block->segments[number]->closed) {
+        int unchecked = index_check(block, block->segments[number]);
+        if (unchecked == CLYMQ_ENOMEM || unchecked == CLYMQ_ELIMIT || unchecked == CLYMQ_EIO)
+            return unchecked;
+    }
     int error = find_in_segment(block, number, offset, ret_place);
     return error == CLYMQ_ENOENT ? CLYMQ_ECORRUPT : error;
 }
