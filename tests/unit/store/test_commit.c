@@ -239,6 +239,53 @@ static void a_seal_waits_for_a_running_checkpoint(void **state)
     rig_free(&rig);
 }
 
+/* A seal that waits while the sync of another one's entry fails is not told as done by a second sync, which
+ * would make nothing of what the first one lost durable. */
+static void a_seal_that_was_told_survives_failed_syncs(void **state)
+{
+    enum { SEALED = 8 };
+    static const struct sim_disk_faults fail = {
+        .eio_sync_ppm = 100000, .sync_min_ns = IO_MS(2), .sync_max_ns = IO_MS(8)};
+    static const struct sim_disk_faults slow = {.sync_min_ns = IO_MS(2), .sync_max_ns = IO_MS(8)};
+    int told = 0, failed = 0;
+    for (uint64_t seed = 1; seed <= 100; seed++) {
+        struct rig rig;
+        struct block *blocks[SEALED];
+        struct outcome sealed[SEALED] = {0};
+        rig_init(&rig, seed);
+        assert_int_equal(rig_start(&rig), 0);
+        for (uint32_t i = 0; i < SEALED; i++) {
+            struct block_key key = rig_key(i);
+            assert_int_equal(block_create(rig.store, &key, 0, NULL, &blocks[i]), 0);
+            assert_int_equal(rig_append(blocks[i], 1, 10, i), 0);
+        }
+        rig_settle(&rig);
+        sim_process_set_disk_faults(rig.process, &slow);
+        for (uint32_t i = 0; i < SEALED; i++) {
+            if (i == SEALED / 2)
+                sim_process_set_disk_faults(rig.process, &fail);
+            block_seal(blocks[i], on_sealed, &sealed[i]);
+            io_loop_wake(rig.loop);
+            sim_world_run_for(rig.world, IO_MS(1));
+        }
+        rig_settle(&rig);
+        sim_process_set_disk_faults(rig.process, &(struct sim_disk_faults){0});
+        rig_settle(&rig);
+        rig_crash(&rig, true);
+        assert_int_equal(rig_start(&rig), 0);
+        for (uint32_t i = 0; i < SEALED; i++) {
+            struct block_key key = rig_key(i);
+            assert_int_equal(sealed[i].times, 1);
+            assert_int_equal(block_open(rig.store, &key, NULL, &blocks[i], NULL), 0);
+            assert_true(sealed[i].error || block_is_sealed(blocks[i]));
+            told += !sealed[i].error;
+            failed += sealed[i].error != 0;
+        }
+        rig_free(&rig);
+    }
+    assert_true(told > 0 && failed > 0);
+}
+
 static unsigned renames;
 
 static int count_rename(struct io_fs *fs, const char *from, const char *to)
@@ -290,6 +337,7 @@ int main(void)
         cmocka_unit_test(a_file_that_cannot_be_opened_fails_its_block),
         cmocka_unit_test(a_failed_sync_reaches_a_block_opened_again),
         cmocka_unit_test(a_seal_waits_for_a_running_checkpoint),
+        cmocka_unit_test(a_seal_that_was_told_survives_failed_syncs),
         cmocka_unit_test(many_deletions_rewrite_the_state_seldom),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
