@@ -125,7 +125,7 @@ static int find_offset(struct block *block, int64_t offset, struct place *ret_pl
      * batches would be given out. Where the log is damaged, what follows says so. */
     if (block->segments[number]->closed) {
         int unchecked = index_check(block, block->segments[number]);
-        if (unchecked == CLYMQ_ENOMEM || unchecked == CLYMQ_ELIMIT || unchecked == CLYMQ_EIO)
+        if (index_was_not_read(unchecked))
             return unchecked;
     }
     int error = find_in_segment(block, number, offset, ret_place);

@@ -258,7 +258,7 @@ int index_rebuild(struct block *block, struct segment *segment)
         expected = batch_last_offset(&header) + 1;
         epoch = header.leader_epoch;
     }
-    if (error == CLYMQ_ENOMEM || error == CLYMQ_ELIMIT || error == CLYMQ_EIO) {
+    if (index_was_not_read(error)) {
         /* What was known of the times still holds: without entries the index is right, and the active
          * segment's, which a checkpoint needs, stays known. */
         segment->index = old;

@@ -12,6 +12,7 @@
 #ifndef CLYMQ_STORE_INDEX_H
 #define CLYMQ_STORE_INDEX_H
 
+#include "base/error.h"
 #include "store/segment.h"
 
 /* Marks of a segment without entries. */
@@ -29,6 +30,12 @@ int index_check(struct block *block, struct segment *segment);
  * log cannot be read through; the index then covers what comes before the damage. Other errors: it is empty
  * where it was known before, unknown otherwise. */
 int index_rebuild(struct block *block, struct segment *segment);
+/* Whether index_check or index_rebuild failed for something else than what the files hold: the segment's size
+ * is then unchecked, and its index as it was. */
+static inline bool index_was_not_read(int error)
+{
+    return error == CLYMQ_ENOMEM || error == CLYMQ_ELIMIT || error == CLYMQ_EIO;
+}
 
 /* Position of the batch of the last entry whose offset <= offset, or 0. */
 int index_find_offset(struct block *block, struct segment *segment, int64_t offset, uint32_t *ret_position);

@@ -223,14 +223,20 @@ static void test_damaged_tree(void **state)
     }
 }
 
-/* Somebody else changes the tree under an active coordinator. */
+/* By somebody else than the coordinator, under it: its next write finds another version, and the role is
+ * lost. */
+static void change_topic_elsewhere(void)
+{
+    char *value = harness_read_node(&h, "/test/ClyMQ/Topics/t");
+    assert_int_equal(harness_write_node(&h, "/test/ClyMQ/Topics/t", value), 0);
+    mem_free(value);
+}
+
 static void test_foreign_change(void **state)
 {
     harness_start(&h);
     assert_ok(do_create_topic(&h, "t", 1, 1, NULL, &r));
-    char *value = harness_read_node(&h, "/test/ClyMQ/Topics/t");
-    assert_int_equal(harness_write_node(&h, "/test/ClyMQ/Topics/t", value), 0);
-    mem_free(value);
+    change_topic_elsewhere();
     assert_int_equal(do_set_config(&h, "t", "{\"retention_ms\":1}", &r), CLYMQ_EVERSION);
     assert_non_null(strstr(r.sentence, "changed by something else"));
     assert_ok(do_activate(&h, &r));
@@ -242,9 +248,7 @@ static void test_asked_as_the_role_returns(void **state)
 {
     harness_start(&h);
     assert_ok(do_create_topic(&h, "t", 1, 1, NULL, &r));
-    char *value = harness_read_node(&h, "/test/ClyMQ/Topics/t");
-    assert_int_equal(harness_write_node(&h, "/test/ClyMQ/Topics/t", value), 0);
-    mem_free(value);
+    change_topic_elsewhere();
     assert_int_equal(do_set_config(&h, "t", "{}", &r), CLYMQ_EVERSION);
     struct reply listed = {0}, created = {0};
     struct coord_topic_request request = {.name = "u", .ack = 1};

@@ -641,8 +641,7 @@ static void a_newer_state_of_the_owner_is_refused(void **state)
     struct block_events events = {
         .on_recover = on_recover, .on_snapshot_save = on_save, .on_snapshot_load = on_load_newer};
     struct block_key key = rig_key(0);
-    struct block *block;
-    assert_int_equal(block_create(rig.store, &key, 0, &events, &block), 0);
+    struct block *block = create(&rig, &events);
     assert_int_equal(rig_append(block, 1, 100, 1), 0);
     assert_int_equal(rig_stop(&rig), 0);
     assert_int_equal(rig_start(&rig), 0);
@@ -665,9 +664,7 @@ static void a_snapshot_ahead_of_the_log_never_comes_back(void **state)
         assert_int_equal(rig_start(&rig), 0);
         struct block_events events = {
             .on_recover = on_recover, .on_snapshot_save = on_save, .on_snapshot_load = on_load};
-        struct block_key key = rig_key(0);
-        struct block *block;
-        assert_int_equal(block_create(rig.store, &key, 0, &events, &block), 0);
+        struct block *block = create(&rig, &events);
         assert_int_equal(rig_append(block, 1, 100, 1), 0);
         rig_settle(&rig);
         rig_crash(&rig, false);
