@@ -5,6 +5,7 @@
 
 #include "cli/cli.h"
 #include "cli/latency.h"
+#include "cli/process_cost.h"
 
 struct bench_common {
     struct cli_common common;
@@ -24,16 +25,6 @@ struct bench_common {
      .placeholder = "PID",                                                                                   \
      .help = "The server's process on this machine: the report then tells its CPU time and memory too."},    \
         CLI_COMMON_OPTIONS(struct bench_common)
-
-/* ---- process_cost.c ---- */
-
-/* CPU time and memory of a process so far, from /proc. */
-struct process_cost {
-    double cpu_s; /* user and system, in the kernel's steps of 10 ms */
-    uint64_t rss_bytes, rss_max_bytes;
-};
-/* 0, or CLYMQ_ENOENT where there is no such process. */
-int process_cost_read(int64_t pid, struct process_cost *ret_cost);
 
 /* ---- bench_report.c ---- */
 

@@ -1,9 +1,12 @@
 /* What a process has cost so far, read from /proc: the server's share of a measurement. */
+#include "cli/process_cost.h"
+
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/bench.h"
+#include "base/error.h"
 
 enum { USER_TIME_FIELD = 14 }; /* of /proc/PID/stat: proc(5) */
 
