@@ -4,7 +4,8 @@
  * Nobody is woken by a thread that holds the lock: the one woken often takes the waker's place on the
  * processor at once, and would then wait for the lock until the waker gets another turn, which beside busy
  * threads is milliseconds. For the same reason workers wait for a semaphore: signalling a condition variable
- * may itself wait for the threads that it woke before. */
+ * may itself wait for the threads that it woke before. Each has a semaphore of its own, and the one that
+ * became idle last is called: a load that keeps one worker busy finds it on a warm processor. */
 #include <assert.h>
 
 #include "base/error.h"
@@ -40,9 +41,10 @@ static void run_next(struct os_disk *disk, bool op_first)
     pthread_mutex_lock(&disk->lock);
 }
 
-static void *worker(void *ctx)
+static void *work(void *ctx)
 {
-    struct os_disk *disk = ctx;
+    struct os_disk_worker *worker = ctx;
+    struct os_disk *disk = worker->disk;
     bool op_first = true; /* taken in turn, so that neither kind starves the other */
     pthread_mutex_lock(&disk->lock);
     for (;;) {
@@ -52,9 +54,9 @@ static void *worker(void *ctx)
         } else if (disk->stop) {
             break;
         } else {
-            disk->idle++;
+            list_push_front(&disk->idle, &worker->idle);
             pthread_mutex_unlock(&disk->lock);
-            while (sem_wait(&disk->calls) != 0)
+            while (sem_wait(&worker->call) != 0)
                 ; /* a signal came between */
             pthread_mutex_lock(&disk->lock);
         }
@@ -66,23 +68,28 @@ static void *worker(void *ctx)
 int os_disk_init(struct os_loop *loop, unsigned threads)
 {
     struct os_disk *disk = &loop->disk;
-    disk->threads = mem_calloc(threads, sizeof(*disk->threads));
-    if (!disk->threads)
+    disk->workers = mem_calloc(threads, sizeof(*disk->workers));
+    if (!disk->workers)
         return CLYMQ_ENOMEM;
     pthread_mutex_init(&disk->lock, NULL);
-    sem_init(&disk->calls, 0, 0);
+    list_init(&disk->idle);
     list_init(&disk->ops);
     list_init(&disk->works);
     list_init(&disk->ops_done);
     list_init(&disk->works_done);
     disk->loop = loop;
-    while (disk->thread_count < threads) {
-        int error = io_thread_start("disk", worker, disk, &disk->threads[disk->thread_count]);
+    while (disk->worker_count < threads) {
+        struct os_disk_worker *worker = &disk->workers[disk->worker_count];
+        worker->disk = disk;
+        list_init(&worker->idle);
+        sem_init(&worker->call, 0, 0);
+        int error = io_thread_start("disk", work, worker, &worker->thread);
         if (error) {
+            sem_destroy(&worker->call);
             os_disk_stop(disk);
             return error;
         }
-        disk->thread_count++;
+        disk->worker_count++;
     }
     return 0;
 }
@@ -91,28 +98,28 @@ void os_disk_stop(struct os_disk *disk)
 {
     pthread_mutex_lock(&disk->lock);
     disk->stop = true;
-    unsigned idle = disk->idle;
-    disk->idle = 0;
+    struct list idle, *link;
+    list_init(&idle);
+    list_move_all(&disk->idle, &idle);
     pthread_mutex_unlock(&disk->lock);
-    while (idle-- > 0)
-        sem_post(&disk->calls);
-    for (unsigned i = 0; i < disk->thread_count; i++)
-        pthread_join(disk->threads[i], NULL);
-    sem_destroy(&disk->calls);
+    while ((link = list_pop_front(&idle)))
+        sem_post(&CONTAINER_OF(link, struct os_disk_worker, idle)->call);
+    for (unsigned i = 0; i < disk->worker_count; i++) {
+        pthread_join(disk->workers[i].thread, NULL);
+        sem_destroy(&disk->workers[i].call);
+    }
     pthread_mutex_destroy(&disk->lock);
-    mem_free(disk->threads);
+    mem_free(disk->workers);
 }
 
 static void hand_over(struct os_disk *disk, struct list *queue, struct list *link)
 {
     pthread_mutex_lock(&disk->lock);
     list_push_back(queue, link);
-    bool call = disk->idle > 0;
-    if (call)
-        disk->idle--;
+    struct list *idle = list_pop_front(&disk->idle);
     pthread_mutex_unlock(&disk->lock);
-    if (call)
-        sem_post(&disk->calls);
+    if (idle)
+        sem_post(&CONTAINER_OF(idle, struct os_disk_worker, idle)->call);
 }
 
 void os_disk_submit(struct io_loop *base, struct io_op *op)

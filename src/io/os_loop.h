@@ -17,15 +17,21 @@
 
 /* The disk workers of one loop: threads, what waits for them and what they have done. */
 struct os_loop;
+struct os_disk;
+struct os_disk_worker {
+    struct os_disk *disk;
+    struct list idle; /* in disk->idle while it waits and is not called */
+    sem_t call;
+    pthread_t thread;
+};
 struct os_disk {
     pthread_mutex_t lock;
-    sem_t calls;                      /* one for each idle worker that is called */
+    struct list idle;                 /* workers, the last one to become so first */
     struct list ops, works;           /* waiting */
     struct list ops_done, works_done; /* to be told to the loop */
-    unsigned idle;                    /* workers that wait and are not called */
     bool stop;
-    pthread_t *threads;
-    unsigned thread_count;
+    struct os_disk_worker *workers;
+    unsigned worker_count;
     struct os_loop *loop;
 };
 
