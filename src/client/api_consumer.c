@@ -1,4 +1,5 @@
-/* struct clymq_consumer: the consumer core; its reading side runs on the caller's thread. */
+/* struct clymq_consumer: the consumer core; its reading side runs on the caller's thread, which is woken, as
+ * the producer's threads are, only once the lock is given back. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -48,6 +49,7 @@ struct clymq_consumer {
     pthread_cond_t ready;
     uint64_t news;                        /* under the lock: counts what the core told */
     bool is_waiting;                      /* under the lock */
+    bool wakes_core, tells_reader;        /* under the lock: to be done once it is given back */
     _Atomic(struct core_consumer *) core; /* NULL until the first assign */
 };
 
@@ -68,21 +70,26 @@ static void consumer_lock_hook(void *ctx)
 
 static void consumer_unlock_hook(void *ctx)
 {
-    pthread_mutex_unlock(&((struct clymq_consumer *)ctx)->lock);
+    struct clymq_consumer *consumer = ctx;
+    bool wakes_core = consumer->wakes_core, tells_reader = consumer->tells_reader;
+    consumer->wakes_core = consumer->tells_reader = false;
+    pthread_mutex_unlock(&consumer->lock);
+    if (wakes_core)
+        api_member_wake(consumer->client, &consumer->member);
+    if (tells_reader)
+        pthread_cond_signal(&consumer->ready);
 }
 
 static void consumer_wake_hook(void *ctx)
 {
-    struct clymq_consumer *consumer = ctx;
-    api_member_wake(consumer->client, &consumer->member);
+    ((struct clymq_consumer *)ctx)->wakes_core = true;
 }
 
 static void consumer_ready_hook(void *ctx)
 {
     struct clymq_consumer *consumer = ctx;
     consumer->news++;
-    if (consumer->is_waiting)
-        pthread_cond_signal(&consumer->ready);
+    consumer->tells_reader |= consumer->is_waiting;
 }
 
 static void consumer_kick(struct api_member *member)

@@ -1,5 +1,8 @@
 /* struct clymq_producer: the producer core behind a lock. A message goes from the caller's memory into its
- * partition's batch under that lock; the client's thread does the rest. */
+ * partition's batch under that lock; the client's thread does the rest.
+ *
+ * What is told under the lock wakes nobody before the lock is given back: who is woken often takes the
+ * waker's place on the processor at once, and would only find the lock taken. */
 #include <time.h>
 
 #include "base/mem.h"
@@ -69,6 +72,7 @@ struct clymq_producer {
     pthread_mutex_t lock;
     pthread_cond_t progress;
     unsigned waiting;                     /* under the lock: threads that want to hear of progress */
+    bool wakes_core, tells_progress;      /* under the lock: to be done once it is given back */
     _Atomic(struct core_producer *) core; /* NULL until the first use */
     int start_error;
 };
@@ -85,22 +89,32 @@ static void producer_lock_hook(void *ctx)
     pthread_mutex_lock(&((struct clymq_producer *)ctx)->lock);
 }
 
+static void producer_unlock(struct clymq_producer *producer)
+{
+    bool wakes_core = producer->wakes_core, tells_progress = producer->tells_progress;
+    producer->wakes_core = producer->tells_progress = false;
+    pthread_mutex_unlock(&producer->lock);
+    if (wakes_core)
+        api_member_wake(producer->client, &producer->member);
+    if (tells_progress)
+        pthread_cond_broadcast(&producer->progress);
+}
+
 static void producer_unlock_hook(void *ctx)
 {
-    pthread_mutex_unlock(&((struct clymq_producer *)ctx)->lock);
+    producer_unlock(ctx);
 }
 
 static void producer_wake_hook(void *ctx)
 {
-    struct clymq_producer *producer = ctx;
-    api_member_wake(producer->client, &producer->member);
+    ((struct clymq_producer *)ctx)->wakes_core = true;
 }
 
 static void producer_progress_hook(void *ctx)
 {
     struct clymq_producer *producer = ctx;
     if (producer->waiting)
-        pthread_cond_broadcast(&producer->progress);
+        producer->tells_progress = true;
 }
 
 static void producer_kick(struct api_member *member)
@@ -230,7 +244,7 @@ int clymq_produce(clymq_producer *producer, const clymq_message *message)
         return error;
     pthread_mutex_lock(&producer->lock);
     error = producer_add(producer, core, message, NULL);
-    pthread_mutex_unlock(&producer->lock);
+    producer_unlock(producer);
     if (error == CLYMQ_ESHUTDOWN) /* from a callback that its end calls */
         return api_fail(error, "the producer is being freed and takes no more messages");
     return error ? message_fail(error, message) : 0;
@@ -251,6 +265,9 @@ static int blocking_core(struct clymq_producer *producer, struct core_producer *
 /* Under the lock: waits for progress. */
 static bool producer_await(struct clymq_producer *producer, int64_t deadline_ms)
 {
+    if (producer->wakes_core) /* waiting gives the lock back, too */
+        api_member_wake(producer->client, &producer->member);
+    producer->wakes_core = false;
     producer->waiting++;
     bool in_time = api_cond_wait(&producer->progress, &producer->lock, deadline_ms);
     producer->waiting--;
@@ -268,7 +285,7 @@ int clymq_producer_wait(clymq_producer *producer, int64_t timeout_ms)
     pthread_mutex_lock(&producer->lock);
     while (in_time && !core_producer_has_room(core))
         in_time = producer_await(producer, deadline_ms);
-    pthread_mutex_unlock(&producer->lock);
+    producer_unlock(producer);
     return in_time ? 0 : api_fail(CLYMQ_ETIMEDOUT, "no room in the producer's buffer within the time given");
 }
 
@@ -288,7 +305,7 @@ int clymq_produce_sync(clymq_producer *producer, const clymq_message *message, i
     /* From here its delivery time-out sees to it that there is an outcome. */
     while (!error && !waiter.done)
         producer_await(producer, INT64_MAX);
-    pthread_mutex_unlock(&producer->lock);
+    producer_unlock(producer);
     if (!error)
         error = waiter.error;
     if (error)
@@ -311,7 +328,7 @@ int clymq_producer_flush(clymq_producer *producer, int64_t timeout_ms)
     while (in_time && !core_producer_is_flushed(core, mark))
         in_time = producer_await(producer, deadline_ms);
     uint64_t pending = core_producer_pending(core);
-    pthread_mutex_unlock(&producer->lock);
+    producer_unlock(producer);
     return in_time ? 0
                    : api_fail(CLYMQ_ETIMEDOUT,
                               "%llu messages have no outcome yet: wait longer, or check the servers",

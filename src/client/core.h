@@ -90,9 +90,9 @@ struct core_producer_config {
      */
     void (*on_delivery)(void *ctx, int error, const clymq_message *message);
     void *delivery_ctx;
-    /* Other threads call core_producer_add: see above. wake: core_producer_kick shall be called soon on the
-     * loop's thread. on_progress: under the lock; a batch was settled or room was made. All NULL where there
-     * is one thread. */
+    /* Other threads call core_producer_add: see above. wake: under the lock; core_producer_kick shall be
+     * called soon on the loop's thread. on_progress: under the lock; a batch was settled or room was made.
+     * All NULL where there is one thread. */
     void (*lock)(void *ctx);
     void (*unlock)(void *ctx);
     void (*wake)(void *ctx);
