@@ -1,5 +1,5 @@
 /* Group commit. One pass at a time: the dirty blocks' files are synced by the disk workers in parallel; when
- * all have reported, the durable ends are written to the state file in one write and the owners are told.
+ * all have reported, the owners are told and the durable ends are written to the state file in one write.
  * What is appended meanwhile waits for the next pass.
  *
  * The state file itself is not synced here. A power loss may then leave older marks, which is safe: recovery
@@ -176,9 +176,11 @@ void commit_sync_state(struct store *store, struct state_waiter *waiter)
     if (store->state_op_running)
         return;
     list_move_all(&store->state_waiting, &store->state_syncing);
-    /* What a failed write or sync lost would not be made durable by another sync: the file has to be made
-     * anew. */
-    store->state_sync_error = store->state.broken ? commit_write_state(store) : 0;
+    /* Marks of a pass that is just ending may be pending. What a failed write or sync lost would not be made
+     * durable by another sync: then the file is made anew, at the latest by the second call. */
+    store->state_sync_error = commit_write_state(store);
+    if (store->state_sync_error)
+        store->state_sync_error = commit_write_state(store);
     store->state_ref = segment_ref_take(store->state.ref);
     store->state_op_running = true;
     store->state_op = (struct io_op){
@@ -462,42 +464,45 @@ static void settle(struct store *store, struct commit_entry *entry)
     commit_put_state(store, block);
 }
 
+/* What the pass meant for one block, which is told of it later. */
+static void finish_entry(struct store *store, struct commit_entry *entry)
+{
+    settle(store, entry);
+    struct block *block = entry->block;
+    if (block)
+        block->commit = NULL;
+    int error = entry->error;
+    if (!block && error) /* closed, and perhaps opened again: the same files, whose next sync may not tell */
+        block = store_find_open(store, entry->id);
+    struct checkpoint_job *checkpoint = entry->checkpoint;
+    mem_free(entry);
+    if (block && error)
+        block_fail(block, error);
+    if (checkpoint && (error || !block || block->error))
+        checkpoint_drop(checkpoint, error ? error : CLYMQ_ELOG_FAILED);
+    else if (checkpoint)
+        checkpoint_submit(checkpoint);
+    if (block && !error && !block->error && store->config.fsync == STORE_FSYNC_COMMIT)
+        commit_announce(store, block);
+}
+
+/* The disk comes first: the next pass is begun before the owners are told of this one, and the marks, which
+ * nobody waits for, are written last. */
 static void finish(struct store *store)
 {
     struct commit_pass *pass = store->pass;
-    LIST_FOR_EACH(item, &pass->entries)
-        settle(store, CONTAINER_OF(item, struct commit_entry, link));
-    commit_write_state(store);
+    while (!list_empty(&pass->entries))
+        finish_entry(store, CONTAINER_OF(list_pop_front(&pass->entries), struct commit_entry, link));
     if (store->metric_passes)
         metric_add(store->metric_passes, 1);
     if (store->metric_pass_ns)
         metric_observe(store->metric_pass_ns, io_loop_now_ns(store->loop) - store->pass_began_ns);
-    /* Owners may append, close and delete from here on; closing sets the entry's block to NULL. */
-    while (!list_empty(&pass->entries)) {
-        struct commit_entry *entry = CONTAINER_OF(list_pop_front(&pass->entries), struct commit_entry, link);
-        struct block *block = entry->block;
-        if (block)
-            block->commit = NULL;
-        int error = entry->error;
-        if (!block &&
-            error) /* closed, and perhaps opened again: the same files, whose next sync may not tell */
-            block = store_find_open(store, entry->id);
-        struct checkpoint_job *checkpoint = entry->checkpoint;
-        mem_free(entry);
-        if (block && error)
-            block_fail(block, error);
-        if (checkpoint && (error || !block || block->error))
-            checkpoint_drop(checkpoint, error ? error : CLYMQ_ELOG_FAILED);
-        else if (checkpoint)
-            checkpoint_submit(checkpoint);
-        if (block && !error && !block->error && store->config.fsync == STORE_FSYNC_COMMIT &&
-            block->events.on_durable)
-            block->events.on_durable(block->events.ctx, block, block->durable.offset, 0);
-    }
     store->pass = NULL;
     mem_free(pass);
     if (!store->retrying)
         begin_when_due(store);
+    announce(store); /* owners may append, close and delete from here on */
+    commit_write_state(store);
     store_stop_step(store);
 }
 
