@@ -101,7 +101,7 @@ int recovery_scan_folder(struct recovery *recovery)
 
 /* ---- where to begin ---- */
 
-static struct log_point begin_of(const struct segment *segment)
+struct log_point recovery_begin_of(const struct segment *segment)
 {
     return (struct log_point){.offset = segment->base, .base = segment->base, .epoch = -1};
 }
@@ -118,7 +118,7 @@ void recovery_find_marks(struct recovery *recovery)
     struct block *block = recovery->block;
     const struct state_entry *entry = recovery->entry;
     const struct store_faults *faults = block->store->config.faults;
-    recovery->mark = recovery->checkpoint = block->checkpoint = begin_of(block->segments[0]);
+    recovery->mark = recovery->checkpoint = block->checkpoint = recovery_begin_of(block->segments[0]);
     block->checkpoint_index = index_mark_empty();
     block->start = entry ? entry->start : block->segments[0]->base;
     block->sealed = entry && entry->sealed;
@@ -179,7 +179,7 @@ static int load_snapshot(struct recovery *recovery, struct log_point *ret_point)
         block->snapshots[0] = offset;
         block->snapshots[1] = left > 1 ? recovery->snapshots[left - 2] : -1;
         recovery->replay_from = offset;
-        *ret_point = below ? begin_of(block->segments[0]) : snapshot.point;
+        *ret_point = below ? recovery_begin_of(block->segments[0]) : snapshot.point;
         /* It was written after what it describes became durable, though the mark may be older after a power
          * loss. */
         if (!below && log_point_compare(&snapshot.point, &recovery->mark) > 0)
@@ -193,7 +193,7 @@ static int load_snapshot(struct recovery *recovery, struct log_point *ret_point)
         *ret_point = recovery->checkpoint;
     } else {
         recovery->replay_from = block->segments[0]->base;
-        *ret_point = begin_of(block->segments[0]);
+        *ret_point = recovery_begin_of(block->segments[0]);
     }
     return 0;
 }
@@ -214,7 +214,7 @@ int recovery_choose_begin(struct recovery *recovery)
     if (!is_within(block, &recovery->checkpoint)) {
         if (recovery->checkpoint.base >= block->segments[0]->base)
             recovery->stopped = true; /* what lay before the checkpoint is not there any more */
-        recovery->checkpoint = begin_of(block->segments[0]);
+        recovery->checkpoint = recovery_begin_of(block->segments[0]);
         block->checkpoint_index = index_mark_empty();
         block->empty_snapshot = block->empty_snapshot && recovery->checkpoint.offset == block->start;
     }

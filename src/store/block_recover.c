@@ -417,6 +417,24 @@ static int record_now(struct block *block)
     return error;
 }
 
+/* Files go only after the log start that lets them go is durable. What the state files said of it last may be
+ * what could not be read of them: then the log itself tells, and marks of files that went are forgotten. */
+static void follow_start(struct recovery *recovery)
+{
+    struct block *block = recovery->block;
+    struct log_point first = recovery_begin_of(block->segments[0]);
+    log_warn("%s begins at offset %" PRId64 " by its files, at %" PRId64
+             " by what could be read in state/: the files are believed",
+             recovery->dir, first.base, block->start);
+    block->start = first.base;
+    if (recovery->mark.base < first.base)
+        recovery->mark = first;
+    if (recovery->checkpoint.base < first.base) {
+        recovery->checkpoint = block->checkpoint = first;
+        block->checkpoint_index = index_mark_empty();
+    }
+}
+
 static int recover(struct recovery *recovery)
 {
     struct block *block = recovery->block;
@@ -441,9 +459,11 @@ static int recover(struct recovery *recovery)
     }
     recovery_find_marks(recovery);
     if (block->start < block->segments[0]->base) {
-        /* Files go only after the log start that lets them go is durable. */
-        open_damaged(recovery, block->start);
-        return 0;
+        if (!recovery->entry || !recovery->entry->outdated) {
+            open_damaged(recovery, block->start);
+            return 0;
+        }
+        follow_start(recovery);
     }
     error = recovery_choose_begin(recovery);
     if (!error) {

@@ -391,7 +391,7 @@ static void find_places(struct walk *walk, const int64_t *bases, size_t count)
             walk->mark = place->point; /* it was durable when the snapshot was written */
         walk->places[kept++] = *place;
     }
-    if (entry)
+    if (entry && (entry->mark.base >= bases[0] || !entry->outdated))
         walk->places[kept++] = (struct place){.point = entry->mark, .noted = "the durable end"};
     if (entry && entry->checkpoint.base >= bases[0])
         walk->places[kept++] = (struct place){.point = entry->checkpoint, .noted = "the checkpoint"};
@@ -402,7 +402,12 @@ static void find_places(struct walk *walk, const int64_t *bases, size_t count)
 static int check_logs(struct walk *walk, const int64_t *bases, size_t count)
 {
     const struct state_entry *entry = walk->entry;
-    if (entry && (count == 0 || bases[0] > entry->start))
+    if (entry && count > 0 && bases[0] > entry->start && entry->outdated)
+        fsck_find(walk->fsck, FSCK_WRONG_STATE, walk->dir, 0, -1,
+                  "the log begins at offset %" PRId64 ", what could be read in state/ says at %" PRId64
+                  ": the log is believed at the next start",
+                  bases[0], entry->start);
+    else if (entry && (count == 0 || bases[0] > entry->start))
         fsck_find(walk->fsck, FSCK_MISSING_LOG, walk->dir, 0, entry->start,
                   "the log begins behind offset %" PRId64 ", which is still to be kept: segments are missing",
                   entry->start);

@@ -26,6 +26,7 @@ struct recovery {
 
 /* Finds the segments and snapshots that lie in the block's folder. */
 int recovery_scan_folder(struct recovery *recovery);
+struct log_point recovery_begin_of(const struct segment *segment);
 /* Takes the marks from what the state files say. */
 void recovery_find_marks(struct recovery *recovery);
 /* Loads a snapshot, and sets recovery->at and what is known of the indexes of each segment. */

@@ -164,7 +164,8 @@ static void put_block(struct strbuf *text, uint64_t place, uint64_t generation, 
     at = put64(at, entry->active_since_ms);
     at = put64(at, entry->damaged_offset);
     at = put32(at, (uint32_t)entry->error);
-    at = put32(at, (entry->sealed ? 1u : 0u) | (entry->empty_snapshot ? 2u : 0u));
+    at = put32(at,
+               (entry->sealed ? 1u : 0u) | (entry->empty_snapshot ? 2u : 0u) | (entry->outdated ? 4u : 0u));
     assert(at == body + sizeof(body));
     put_record(text, place, generation, RECORD_BLOCK, body, sizeof(body));
 }
@@ -378,6 +379,7 @@ static int apply_block(struct state_reader *reader, const uint8_t *body, size_t 
     uint32_t flags = get32(&at);
     entry.sealed = flags & 1;
     entry.empty_snapshot = flags & 2;
+    entry.outdated = flags & 4;
     if (!entry_is_possible(&entry)) {
         reader->table->damaged++;
         return 0;
@@ -569,6 +571,16 @@ static int merge_files(struct state_table *table, char **names, struct loaded_fi
     return error;
 }
 
+/* What could not be read may have been the last word on any block. Kept until the block's own run says more.
+ */
+static void doubt_all(struct state_table *table)
+{
+    size_t at = 0;
+    struct map_entry *item;
+    while ((item = map_next(table->entries, &at)))
+        ((struct state_entry *)item->value)->outdated = true;
+}
+
 static void remove_folded(struct io_fs *fs, char **names, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -611,6 +623,8 @@ int state_table_load(struct io_fs *fs, bool fold, struct state_table *ret_table)
             files[kept++] = file;
         }
         error = merge_files(&table, names, files, kept);
+        if (table.damaged)
+            doubt_all(&table);
         nothing = kept == 0;
     }
     if (!error && fold && !nothing) {

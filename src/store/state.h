@@ -60,6 +60,7 @@ struct state_entry {
     int32_t error;           /* 0, or why the block failed */
     bool sealed;
     bool empty_snapshot; /* the owner's state at the checkpoint was empty: no snapshot file was written */
+    bool outdated; /* perhaps: a state file of an earlier run could not be read, and may have said more */
 };
 
 struct state_file {

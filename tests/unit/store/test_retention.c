@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "store/fsck.h"
 #include "store_rig.h"
 
 #define DIR "data/aabb0000000000000000000000000000/0/0"
@@ -126,6 +127,72 @@ static void time_is_found_across_segments(void **state)
     rig_free(&rig);
 }
 
+/* The log start had moved on, and the state file that says so cannot be read: the older one, which it was put
+ * on top of, names files that are gone. Also where the first start after that comes to nothing. */
+static void a_log_start_that_was_lost_is_read_from_the_files(void **state)
+{
+    static const int64_t starts[] = {3, 6};
+    for (int which = 0; which < 4; which++) {
+        struct rig rig;
+        (void)fill(&rig);
+        assert_int_equal(rig_stop(&rig), 0);
+        assert_int_equal(rig_start(&rig), 0); /* the marks of the first run are in base.state */
+        struct block *block;
+        struct block_key key = rig_key(0);
+        assert_int_equal(block_open(rig.store, &key, NULL, &block, NULL), 0);
+        for (int i = 9; i < 12; i++)
+            assert_int_equal(rig_append(block, 1, 1200, (uint64_t)i), 0);
+        rig_settle(&rig);
+        int64_t start = starts[which / 2];
+        assert_int_equal(block_trim(block, start), 0);
+        rig_settle(&rig);
+        assert_int_equal(count_logs(&rig), 4 - start / 3);
+        rig_crash(&rig, false);
+        assert_int_equal(sim_process_flip_bits(rig.process, "state/0.state", 0, 8, 1), 0);
+        struct fsck_totals totals;
+        assert_int_equal(fsck_run(rig.fs, &(struct fsck_options){0}, &totals), 0);
+        assert_int_equal(totals.damages, 0);
+        assert_true(totals.harmless > 0);
+        assert_int_equal(rig_start(&rig), 0);
+        if (which % 2) {
+            rig_crash(&rig, false);
+            assert_int_equal(rig_start(&rig), 0);
+        }
+        for (int run = 0; run < 2; run++) {
+            struct block_recovery recovery;
+            assert_int_equal(block_open(rig.store, &key, NULL, &block, &recovery), 0);
+            assert_false(recovery.damaged);
+            assert_int_equal(block_start(block), start);
+            assert_int_equal(block_end(block), 12 + run);
+            struct strbuf text = {0};
+            assert_int_equal(rig_read_all(block, start, 12, 1 << 20, &text), 0);
+            strbuf_free(&text);
+            assert_int_equal(rig_append(block, 1, 100, 1), 0);
+            rig_settle(&rig);
+            rig_crash(&rig, true);
+            assert_int_equal(rig_start(&rig), 0);
+        }
+        rig_free(&rig);
+    }
+}
+
+/* Whole state files are believed: a log that begins behind their log start has lost something. */
+static void a_missing_first_file_is_damage(void **state)
+{
+    struct rig rig;
+    (void)fill(&rig);
+    rig_crash(&rig, false);
+    assert_int_equal(io_fs_unlink(rig.fs, DIR "/00000000000000000000.log"), 0);
+    assert_int_equal(rig_start(&rig), 0);
+    struct block *block;
+    struct block_key key = rig_key(0);
+    struct block_recovery recovery;
+    assert_int_equal(block_open(rig.store, &key, NULL, &block, &recovery), 0);
+    assert_true(recovery.damaged);
+    assert_int_equal(recovery.damaged_offset, 0);
+    rig_free(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -133,6 +200,8 @@ int main(void)
         cmocka_unit_test(age_goes_by_the_newest_message),
         cmocka_unit_test(an_old_active_segment_is_closed),
         cmocka_unit_test(time_is_found_across_segments),
+        cmocka_unit_test(a_log_start_that_was_lost_is_read_from_the_files),
+        cmocka_unit_test(a_missing_first_file_is_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
