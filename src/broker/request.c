@@ -166,6 +166,7 @@ bool request_find(struct request *request, enum action action)
     }
     if (route) {
         request->owner = &home->node->shard[route->owner];
+        net_call_is_for(request->call, request->owner->shard);
         return true;
     }
     request->work = ask_coordinator;

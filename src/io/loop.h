@@ -23,7 +23,7 @@
 struct io_loop;
 struct io_stream;
 struct io_listener;
-struct io_socket; /* a connected socket that no loop watches yet: may be handed to another loop's thread */
+struct io_socket; /* a connected socket that no loop watches: may be handed to another loop's thread */
 
 #define IO_MS(ms) ((uint64_t)(ms)*1000000u)
 
@@ -89,6 +89,7 @@ struct io_loop_ops {
     void (*socket_close)(struct io_socket *socket);
     int (*stream_open)(struct io_loop *loop, struct io_socket *socket, struct io_stream_handler handler,
                        struct io_stream **ret_stream);
+    int (*stream_detach)(struct io_stream *stream, struct io_socket **ret_socket);
     int (*connect)(struct io_loop *loop, const char *address, struct io_stream_handler handler,
                    struct io_stream **ret_stream);
     void (*stream_close)(struct io_stream *stream);
@@ -234,12 +235,20 @@ static inline void io_socket_close(struct io_socket *socket)
 {
     socket->ops->socket_close(socket);
 }
-/* Attaches an accepted socket to a loop. Takes ownership of socket on success. Nothing is watched at first.
+/* Attaches an accepted or detached socket to a loop. Takes ownership of socket on success. Nothing is watched
+ * at first.
  */
 static inline int io_stream_open(struct io_loop *loop, struct io_socket *socket,
                                  struct io_stream_handler handler, struct io_stream **ret_stream)
 {
     return loop->ops->stream_open(loop, socket, handler, ret_stream);
+}
+/* Takes an open stream's socket from its loop: the stream is gone, without another callback; what has come
+ * and was not read stays in the socket. 0 or CLYMQ_ENOMEM (the stream stays as it is). Also from inside
+ * on_ready. */
+static inline int io_stream_detach(struct io_stream *stream, struct io_socket **ret_socket)
+{
+    return stream->ops->stream_detach(stream, ret_socket);
 }
 /* Begins to connect to "HOST:PORT" (names are resolved without blocking the loop). The stream can be watched
  * at once; it becomes IO_WRITABLE when connected, or IO_READABLE|IO_WRITABLE when it failed: io_stream_status

@@ -196,6 +196,7 @@ const struct io_loop_ops os_loop_ops = {
     .listener_address = os_listener_address,
     .socket_close = os_socket_close,
     .stream_open = os_stream_open,
+    .stream_detach = os_stream_detach,
     .connect = os_connect,
     .stream_close = os_stream_close,
     .stream_watch = os_stream_watch,

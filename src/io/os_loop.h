@@ -96,7 +96,7 @@ int os_address_resolve(const char *text, bool numeric, bool passive, struct addr
 void os_address_print(const struct sockaddr_storage *address, char *out, size_t cap);
 int os_address_error(int eai); /* for a result of getaddrinfo */
 
-/* A connected socket: os_listener.c makes it, os_stream.c takes it over. */
+/* A connected socket: os_listener.c makes it, os_stream.c takes it over and may make it again. */
 struct os_socket {
     struct io_socket base;
     int fd;
@@ -141,6 +141,7 @@ static inline struct os_stream *os_stream_of(struct io_stream *stream)
 /* os_stream.c */
 int os_stream_open(struct io_loop *loop, struct io_socket *socket, struct io_stream_handler handler,
                    struct io_stream **ret_stream);
+int os_stream_detach(struct io_stream *stream, struct io_socket **ret_socket);
 void os_stream_close(struct io_stream *stream);
 void os_stream_watch(struct io_stream *stream, unsigned events);
 ssize_t os_stream_read(struct io_stream *stream, void *data, size_t cap);

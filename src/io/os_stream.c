@@ -3,6 +3,7 @@
  * is told again each round until it has read the error or looks away. */
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <sys/sendfile.h>
 #include <unistd.h>
 
@@ -83,7 +84,7 @@ static void on_poll_closed(uv_handle_t *handle)
         os_connect_poll_closed(stream);
 }
 
-void os_stream_stop_poll(struct os_stream *stream)
+static void close_poll(struct os_stream *stream)
 {
     assert(stream->poll_open);
     list_remove(&stream->link); /* what is closing takes no watch set any more */
@@ -91,6 +92,11 @@ void os_stream_stop_poll(struct os_stream *stream)
     stream->poll_open = false;
     stream->poll_closing = true;
     stream->watched = 0;
+}
+
+void os_stream_stop_poll(struct os_stream *stream)
+{
+    close_poll(stream);
     close(stream->fd);
     stream->fd = -1;
 }
@@ -157,6 +163,25 @@ int os_stream_open(struct io_loop *loop, struct io_socket *base, struct io_strea
     }
     mem_free(socket);
     *ret_stream = &stream->base;
+    return 0;
+}
+
+/* uv_close takes the socket out of the loop's epoll set at once; only its callback comes later. */
+int os_stream_detach(struct io_stream *base, struct io_socket **ret_socket)
+{
+    struct os_stream *stream = os_stream_of(base);
+    assert(stream->state == OS_STREAM_OPEN && !stream->closed);
+    struct os_socket *socket = mem_zalloc(sizeof(*socket));
+    if (!socket)
+        return CLYMQ_ENOMEM;
+    socket->base.ops = &os_loop_ops;
+    socket->fd = stream->fd;
+    snprintf(socket->peer, sizeof(socket->peer), "%s", stream->peer);
+    stream->wanted = 0;
+    stream->closed = true;
+    close_poll(stream);
+    stream->fd = -1;
+    *ret_socket = &socket->base;
     return 0;
 }
 

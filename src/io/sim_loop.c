@@ -322,6 +322,7 @@ const struct io_loop_ops sim_loop_ops = {
     .listener_address = sim_listener_address,
     .socket_close = sim_socket_close,
     .stream_open = sim_stream_open,
+    .stream_detach = sim_stream_detach,
     .connect = sim_connect,
     .stream_close = sim_stream_close,
     .stream_watch = sim_stream_watch,

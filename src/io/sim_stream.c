@@ -134,6 +134,17 @@ void sim_stream_close(struct io_stream *stream)
     close_end(end_of(stream));
 }
 
+int sim_stream_detach(struct io_stream *stream, struct io_socket **ret_socket)
+{
+    struct sim_end *end = end_of(stream);
+    assert(end->state == SIM_END_OPEN && !end->dead);
+    end->wanted = 0;
+    end->loop = NULL;
+    sim_end_update(end);
+    *ret_socket = &end->socket;
+    return 0;
+}
+
 void sim_stream_watch(struct io_stream *stream, unsigned events)
 {
     struct sim_end *end = end_of(stream);

@@ -187,6 +187,7 @@ void sim_end_kill(struct sim_end *end);
 void sim_end_update(struct sim_end *end);
 int sim_stream_open(struct io_loop *loop, struct io_socket *socket, struct io_stream_handler handler,
                     struct io_stream **ret_stream);
+int sim_stream_detach(struct io_stream *stream, struct io_socket **ret_socket);
 void sim_socket_close(struct io_socket *socket);
 void sim_stream_close(struct io_stream *stream);
 void sim_stream_watch(struct io_stream *stream, unsigned events);

@@ -39,7 +39,9 @@ const char *net_close_reason_name(enum net_close_reason reason)
 void net_conn_release(struct net_conn *conn)
 {
     assert(conn->busy > 0);
-    if (--conn->busy > 0 || conn->state != NET_CONN_CLOSED || conn->calls > 0)
+    if (--conn->busy > 0 || (conn->leaving && net_moving_leave(conn)))
+        return;
+    if (conn->state != NET_CONN_CLOSED || conn->calls > 0)
         return;
     if (conn->part->stopped)
         return; /* net_server_free has it */
@@ -336,6 +338,7 @@ static void read_round(struct net_conn *conn)
     }
     if (bytes > 0) {
         metric_add(part->metrics.received, (int64_t)bytes);
+        conn->traffic += bytes;
         if (conn->state != NET_CONN_CLOSED)
             net_conn_touch(conn);
     }
@@ -435,6 +438,7 @@ void net_conn_settle(struct net_conn *conn)
         return;
     net_limits_yield(conn);
     watch(conn);
+    net_moving_consider(conn);
 }
 
 static void on_ready(void *ctx, unsigned events)
@@ -475,18 +479,33 @@ static void net_conn_admitted(struct shard *shard, struct shard_message *message
         net_conn_close(conn, NET_CLOSE_ADDRESS_LIMIT);
 }
 
-void net_conn_arrive(struct shard *shard, struct shard_message *message)
+/* false: conn was closed. */
+static bool open_socket(struct net_conn *conn)
 {
-    struct net_conn *conn = CONTAINER_OF(message, struct net_conn, message);
     struct net_part *part = conn->part;
     part->open++;
     metric_set(part->metrics.connections, part->open);
     struct io_stream_handler handler = {on_ready, conn};
-    if (io_stream_open(shard->loop, conn->socket, handler, &conn->stream)) {
+    if (io_stream_open(part->shard->loop, conn->socket, handler, &conn->stream)) {
         net_conn_close(conn, NET_CLOSE_NO_MEMORY);
-        return;
+        return false;
     }
     conn->socket = NULL;
+    return true;
+}
+
+void net_conn_arrive_again(struct shard *shard, struct shard_message *message)
+{
+    struct net_conn *conn = CONTAINER_OF(message, struct net_conn, message);
+    if (open_socket(conn))
+        conn_open(conn);
+}
+
+void net_conn_arrive(struct shard *shard, struct shard_message *message)
+{
+    struct net_conn *conn = CONTAINER_OF(message, struct net_conn, message);
+    if (!open_socket(conn))
+        return;
     conn->address = mem_strdup(io_stream_peer(conn->stream));
     if (!conn->address) {
         net_conn_close(conn, NET_CLOSE_NO_MEMORY);

@@ -4,7 +4,8 @@
  * Life of a connection. Shard 0 accepts, counts and allocates it, keeps it in the server's list `all`, and
  * sends it (as a message) to its shard, where everything else happens. It is closed, and soon after its
  * socket is (closing.c). When that is done it is reported to shard 0, which uncounts it; when its last call
- * is answered, too, it is sent to shard 0 once more and freed there. Messages of one shard arrive in order,
+ * is answered, too, it is sent to shard 0 once more and freed there. Between two messages it may move to
+ * another shard, through shard 0 (moving.c). Messages of one shard arrive in order,
  * so no report is under way any more when a part tells shard 0 that it has stopped. Whatever happens, every
  * connection is in `all`, which is how net_server_free finds all memory, also that of a crashed simulated
  * process.
@@ -51,7 +52,7 @@ struct net_slot {
 };
 
 enum net_conn_state {
-    NET_CONN_ARRIVING, /* until its address is admitted; shard 0 has it */
+    NET_CONN_ARRIVING, /* until its address is admitted, or on its way to another shard; shard 0 has it */
     NET_CONN_OPEN,
     NET_CONN_FINISHING, /* takes no more messages; its answers are still made and sent */
     NET_CONN_LINGERING, /* all is sent; input is discarded for a while, so that closing does not reset what
@@ -62,18 +63,18 @@ enum net_conn_state {
 struct net_conn {
     /* Shard 0's. */
     struct list all;
-    struct shard_message message; /* there, to admission and back */
+    struct shard_message message; /* there, to admission and back, to another shard */
     struct shard_message closed_message, free_message;
     struct net_peer *peer;
     bool admitted;
 
     /* Fixed. */
     struct net_server *server;
-    struct net_part *part;
     uint64_t id;
 
-    /* Its shard's. */
-    struct io_socket *socket; /* until opened */
+    /* Its shard's, while it moves shard 0's. */
+    struct net_part *part;
+    struct io_socket *socket; /* until opened, and while it moves */
     struct io_stream *stream;
     char *address;
     enum net_conn_state state;
@@ -96,13 +97,18 @@ struct net_conn {
     uint64_t active_ns;             /* last traffic */
     uint64_t begun_ns, progress_ns; /* of the begun message */
     uint64_t begun_bytes;
-    uint64_t sent_ns;     /* last progress of blocked output */
-    uint64_t linger_ns;   /* when lingering began */
-    int64_t refused_left; /* bytes of the refused message that are still to come, as far as it tells */
+    uint64_t sent_ns;        /* last progress of blocked output */
+    uint64_t linger_ns;      /* when lingering began */
+    int64_t refused_left;    /* bytes of the refused message that are still to come, as far as it tells */
+    struct net_part *toward; /* what its last calls_toward calls were for; NULL = not known */
+    uint32_t calls_toward;
+    uint32_t patience; /* it moves after so many */
+    uint64_t traffic;  /* bytes read and sent since then */
+    bool leaving;      /* at the end of the last callback under way */
 };
 
 struct net_part_metrics {
-    struct metric *connections, *calls, *received, *sent, *inflight, *paused;
+    struct metric *connections, *calls, *received, *sent, *inflight, *paused, *moved;
     struct metric *closed[NET_CLOSE_REASONS];
 };
 
@@ -135,6 +141,8 @@ struct net_part {
     struct shard_message stop_message, stopped_message;
     struct net_part_metrics metrics;
     struct metric unused; /* stands in where there is no registry */
+
+    int64_t assigned; /* shard 0's: connections that were given to it */
 };
 
 enum { NET_GATHER_BYTES = 64 * 1024 };
@@ -155,7 +163,7 @@ struct net_server {
     struct io_listener *listener;
     struct list all; /* every connection that has memory */
     int64_t open;    /* connections accepted and not reported closed */
-    unsigned next;   /* part of the next connection */
+    unsigned next;   /* the part to look at first for the next connection */
     uint64_t next_id;
     struct map *peers;
     unsigned running; /* parts that have not stopped */
@@ -175,6 +183,7 @@ static inline struct shard *net_server_home(const struct net_server *server)
 
 /* conn.c */
 void net_conn_arrive(struct shard *shard, struct shard_message *message);
+void net_conn_arrive_again(struct shard *shard, struct shard_message *message);
 void net_conn_close(struct net_conn *conn, enum net_close_reason reason);
 /* Between these two conn stays allocated whatever is called. */
 static inline void net_conn_hold(struct net_conn *conn)
@@ -192,6 +201,13 @@ void net_conn_resume(struct net_conn *conn);
 void net_conn_close_socket(struct net_conn *conn);
 /* Frees all memory of a connection whose loop is dead or which is closed. Payloads are released. */
 void net_conn_free(struct net_conn *conn);
+
+/* moving.c */
+void net_moving_init(struct net_conn *conn);
+/* Between messages: whether conn, which is held, leaves for another shard when it is released. */
+void net_moving_consider(struct net_conn *conn);
+/* Does so, if that is still possible. true: conn is not this shard's any more. */
+bool net_moving_leave(struct net_conn *conn);
 
 /* closing.c */
 /* conn has just been closed: closes its socket and reports it, now or in one of the next rounds, and then
@@ -261,6 +277,7 @@ static inline uint64_t net_part_now(const struct net_part *part)
 
 /* server.c: messages to shard 0. */
 void net_server_admit(struct shard *shard, struct shard_message *message);
+void net_server_forward(struct shard *shard, struct shard_message *message);
 void net_server_conn_closed(struct shard *shard, struct shard_message *message);
 void net_server_conn_free(struct shard *shard, struct shard_message *message);
 void net_server_part_stopped(struct shard *shard, struct shard_message *message);

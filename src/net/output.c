@@ -196,6 +196,7 @@ void net_output_flush(struct net_conn *conn)
     part->round_sent += round;
     if (round > 0 && conn->state != NET_CONN_CLOSED) {
         metric_add(part->metrics.sent, (int64_t)round);
+        conn->traffic += round;
         net_conn_touch(conn);
     }
 }

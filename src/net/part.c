@@ -136,7 +136,8 @@ void net_part_stop(struct shard *shard, struct shard_message *message)
 static int register_metrics(struct net_part *part, struct metrics *metrics)
 {
     struct net_part_metrics *m = &part->metrics;
-    struct metric **plain[] = {&m->connections, &m->calls, &m->received, &m->sent, &m->inflight, &m->paused};
+    struct metric **plain[] = {&m->connections, &m->calls,  &m->received, &m->sent,
+                               &m->inflight,    &m->paused, &m->moved};
     static const struct {
         enum metric_type type;
         const char *name, *help;
@@ -147,6 +148,8 @@ static int register_metrics(struct net_part *part, struct metrics *metrics)
         {METRIC_COUNTER, "clymq_net_sent_bytes_total", "Bytes sent to clients."},
         {METRIC_GAUGE, "clymq_net_inflight_bytes", "Bytes of messages and answers held in memory."},
         {METRIC_COUNTER, "clymq_net_paused_total", "Times that reading a connection stopped for a limit."},
+        {METRIC_COUNTER, "clymq_net_moved_total",
+         "Connections that left for the shard whose partitions they use."},
     };
     char labels[160];
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {

@@ -1,4 +1,4 @@
-/* A server: one listener on shard 0, which counts the connections and hands them to the shards in turn. */
+/* A server: one listener on shard 0, which counts the connections and hands them to the shards. */
 #include <assert.h>
 #include <stdio.h>
 
@@ -16,6 +16,22 @@ static void count_open(struct net_server *server, int64_t connections)
     server->open += connections;
     if (server->config.limits.quota)
         server->config.limits.quota->open += connections;
+}
+
+static void assign(struct net_conn *conn, struct net_part *part)
+{
+    conn->part = part;
+    part->assigned++;
+}
+
+/* The part that has the fewest; of several, each in its turn. */
+static struct net_part *next_part(struct net_server *server)
+{
+    struct net_part *least = server->parts[server->next++ % server->count];
+    for (unsigned i = 0; i < server->count; i++)
+        if (server->parts[i]->assigned < least->assigned)
+            least = server->parts[i];
+    return least;
 }
 
 static void on_accept(void *ctx, struct io_socket *socket)
@@ -40,7 +56,8 @@ static void on_accept(void *ctx, struct io_socket *socket)
     metric_add(server->accepted, 1);
     conn->server = server;
     conn->id = server->next_id++;
-    conn->part = server->parts[server->next++ % server->count];
+    assign(conn, next_part(server));
+    net_moving_init(conn);
     conn->socket = socket;
     conn->state = NET_CONN_ARRIVING;
     struct list *lists[] = {&conn->active,  &conn->receiving, &conn->sending, &conn->flushing,
@@ -58,6 +75,7 @@ void net_server_conn_closed(struct shard *shard, struct shard_message *message)
     struct net_conn *conn = CONTAINER_OF(message, struct net_conn, closed_message);
     struct net_server *server = conn->server;
     count_open(server, -1);
+    conn->part->assigned--;
     if (!conn->peer || --conn->peer->count > 0)
         return;
     /* The host's last connection. Its address is fixed, so it may be read here. */
@@ -75,6 +93,26 @@ void net_server_conn_free(struct shard *shard, struct shard_message *message)
     list_remove(&conn->all);
     mem_free(conn->address);
     mem_free(conn);
+}
+
+void net_server_forward(struct shard *shard, struct shard_message *message)
+{
+    struct net_conn *conn = CONTAINER_OF(message, struct net_conn, message);
+    struct net_server *server = conn->server;
+    if (!server->stopping) {
+        conn->part->assigned--;
+        assign(conn, conn->toward);
+        conn->message.run = net_conn_arrive_again;
+        shard_send(conn->part->shard, &conn->message);
+        return;
+    }
+    /* Its new shard may have stopped, and its old one, which it left without a call, has nothing to end. */
+    conn->state = NET_CONN_CLOSED;
+    io_socket_close(conn->socket);
+    conn->socket = NULL;
+    metric_add(conn->part->metrics.closed[NET_CLOSE_STOP], 1);
+    net_server_conn_closed(shard, &conn->closed_message);
+    net_server_conn_free(shard, &conn->free_message);
 }
 
 void net_server_part_stopped(struct shard *shard, struct shard_message *message)

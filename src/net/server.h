@@ -1,6 +1,7 @@
 /* Incoming connections: framing, answer order, limits. One struct net_server serves one port over all shards.
  *
- * A connection belongs to one shard (handed out round-robin on accept) and everything of it happens there.
+ * A connection belongs to one shard (on accept: that which has the fewest) and everything of it happens
+ * there, until it moves to the shard that its calls are for (net_call_is_for).
  * Each complete message becomes a struct net_call, given to on_call on the connection's shard; the handler
  * answers it at once or later, on the same shard, in any order: the answers go out in the order of the calls.
  * A call stays valid until it is answered, also when its connection is gone (the answer is then dropped). A
@@ -112,6 +113,10 @@ void net_server_stop(struct net_server *server, int64_t grace_ms, void (*done)(v
  * sent are released, so free the server before what their release functions use. NULL is allowed. */
 void net_server_free(struct net_server *server);
 
+/* The call's work is done on that shard. A connection whose calls have for a while been small, few at a time
+ * and all for one other shard moves there between two calls: what the handler keeps for a connection on its
+ * shard must not outlive the connection's calls. To be said on the call's shard, before it is answered. */
+void net_call_is_for(struct net_call *call, const struct shard *shard);
 /* The id of a call's connection: unique in the process, never 0. */
 uint64_t net_call_conn_id(const struct net_call *call);
 /* Whether the connection is gone, so that nobody waits for the answer any more (the call must be answered all
