@@ -95,7 +95,8 @@ static inline int io_file_allocate(struct io_file *file, uint64_t offset, uint64
     return file->ops->allocate(file, offset, len);
 }
 /* fdatasync: content and size reach the disk. A failure is final for the file: its unsynced content is lost
- * or not, the caller must not retry (the kernel drops the error once it is reported). */
+ * or not, the caller must not retry (the kernel drops the error once it is reported). It is reported once to
+ * each io_file that was open: of two syncs at the same time through one of them, either may hear of it. */
 static inline int io_file_sync(struct io_file *file)
 {
     return file->ops->sync(file);

@@ -49,7 +49,8 @@ struct sim_inode {
     unsigned refs;
     bool is_dir;
     bool locked;
-    struct sim_file_content content;             /* of a file */
+    struct sim_file_content content; /* of a file */
+    uint64_t sync_errors; /* failed syncs: each open file is told of them once, as in Linux since 4.13 */
     struct sim_entries entries, durable_entries; /* of a folder */
     size_t gains; /* journal records that may add an entry to durable_entries */
 };

@@ -18,7 +18,8 @@ struct sim_handle {
     struct sim_disk *disk;
     struct sim_inode *inode; /* NULL: dead, its process crashed */
     bool writable, is_lock;
-    struct list link; /* in disk->files */
+    uint64_t errors_told; /* of inode->sync_errors */
+    struct list link;     /* in disk->files */
 };
 
 static struct sim_disk *disk_of(struct io_fs *fs)
@@ -188,10 +189,12 @@ static int sim_open(struct io_fs *fs, const char *path, unsigned flags, struct i
         mem_free(handle);
         return error;
     }
+    inode = sim_inode_ref(entry_of(dir, name));
     *handle = (struct sim_handle){.base = {.ops = &sim_fs_ops, .fd = -1},
                                   .disk = disk,
-                                  .inode = sim_inode_ref(entry_of(dir, name)),
-                                  .writable = flags & IO_OPEN_WRITE};
+                                  .inode = inode,
+                                  .writable = flags & IO_OPEN_WRITE,
+                                  .errors_told = inode->sync_errors};
     list_push_back(&disk->files, &handle->link);
     *ret_file = &handle->base;
     return 0;
@@ -344,11 +347,13 @@ static int sim_sync(struct io_file *file)
     }
     if (draw(disk, disk->faults.eio_sync_ppm)) {
         sim_content_sync_failed(disk, handle->inode);
-        return CLYMQ_EIO;
-    }
-    if (!disk->faults.ignore_sync)
+        handle->inode->sync_errors++;
+    } else if (!disk->faults.ignore_sync) {
         sim_content_sync(disk, handle->inode);
-    return 0;
+    }
+    bool failed = handle->errors_told != handle->inode->sync_errors;
+    handle->errors_told = handle->inode->sync_errors;
+    return failed ? CLYMQ_EIO : 0;
 }
 
 static void sync_files(struct sim_disk *disk, struct sim_inode *dir)

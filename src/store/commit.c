@@ -1,6 +1,13 @@
-/* Group commit. One pass at a time: the dirty blocks' files are synced by the disk workers in parallel; when
- * all have reported, the owners are told and the durable ends are written to the state file in one write.
- * What is appended meanwhile waits for the next pass.
+/* Group commit. A pass: the dirty blocks' files are synced by the disk workers in parallel; when all have
+ * reported, the owners are told and the durable ends are written to the state file in one write. What is
+ * appended meanwhile waits for the next pass.
+ *
+ * Where syncs are small the disk is idle for most of the time that one takes (threads are woken, the write is
+ * waited for, then the disk's cache is emptied): then the next pass begins at once, beside the one that runs,
+ * and what was just appended does not wait for two syncs. They end in their order, so that nothing is told
+ * before all that came before it. Each file is synced by the
+ * two through open files of their own (segment->again), since an error is told once to each of those: through
+ * the same one the later sync might take it from the earlier, whose success would then be believed.
  *
  * The state file itself is not synced here. A power loss may then leave older marks, which is safe: recovery
  * reads on behind them, and everything that was acknowledged is there, because its own sync came first. */
@@ -17,12 +24,16 @@
 #include "store/store_impl.h"
 
 enum { RETRY_MS = 10 };
+/* Another pass may begin beside one that syncs no more than this. */
+enum { SMALL_PASS_BYTES = 32 << 10, SMALL_PASS_BLOCKS = 4 };
 /* The state file is made anew when it is longer than this and than a multiple of what its blocks need. */
 enum { STATE_BLOCK_SIZE = 256, STATE_GROWTH = 8 };
 
 struct commit_pass {
     struct list entries;
     unsigned pending; /* jobs of all entries, and one for the beginning itself */
+    uint64_t began_ns;
+    bool is_small;
 };
 
 struct commit_job {
@@ -200,13 +211,14 @@ static void job_free(struct commit_job *job)
 static void job_done(struct commit_job *job, int error)
 {
     struct commit_entry *entry = job->entry;
+    struct commit_pass *pass = entry->pass;
     struct store *store = job->store;
     if (error && !entry->error)
         entry->error = error;
     entry->pending--;
     job_free(job);
-    assert(store->pass && store->pass->pending > 0);
-    if (--store->pass->pending == 0)
+    assert(pass->pending > 0);
+    if (--pass->pending == 0 && pass == store->pass)
         finish(store);
 }
 
@@ -265,7 +277,9 @@ static int make_jobs(struct store *store, struct commit_entry *entry, struct blo
                 break; /* all before it were synced when this one was begun, or after */
             continue;
         }
-        struct segment_ref *ref = segment->pinned;
+        struct segment_ref *ref = entry->again ? segment->again : segment->pinned;
+        if (!ref && entry->again)
+            return CLYMQ_ELIMIT; /* the cache has just closed it */
         if (!ref) {
             int error = segment_file(block, segment, SEGMENT_LOG, &ref);
             if (error)
@@ -295,17 +309,21 @@ static void clear_unsynced(struct block *block)
 }
 
 /* The block's part of a pass, with its jobs made and not yet submitted. */
-static int make_entry(struct store *store, struct block *block, struct commit_entry **ret_entry)
+static int make_entry(struct store *store, struct commit_pass *pass, struct block *block,
+                      struct commit_entry **ret_entry)
 {
     struct commit_entry *entry = mem_zalloc(sizeof(*entry));
     if (!entry)
         return CLYMQ_ENOMEM;
+    bool beside = pass == store->pass_beside;
     list_init(&entry->link);
     list_init(&entry->jobs);
+    entry->pass = pass;
     entry->target = block->end;
+    entry->again = beside && block->commit && !block->commit->again;
     ahead_before_sync(block);
     int error = make_jobs(store, entry, block);
-    bool capture = block->want_checkpoint && !block->checkpointing;
+    bool capture = block->want_checkpoint && !block->checkpointing && !beside;
     if (!error && capture)
         error = checkpoint_capture(block, &entry->checkpoint);
     if (error) {
@@ -319,7 +337,7 @@ static int make_entry(struct store *store, struct block *block, struct commit_en
     clear_unsynced(block);
     entry->block = block;
     entry->id = block->key.id;
-    block->commit = entry;
+    *(block->commit ? &block->commit_beside : &block->commit) = entry;
     *ret_entry = entry;
     return 0;
 }
@@ -351,33 +369,70 @@ static bool stop_gives_up(const struct store *store)
     return store->stopping && io_loop_now_ns(store->loop) >= store->stop_deadline_ns;
 }
 
-void commit_begin(struct store *store)
+/* ---- two at a time ---- */
+
+/* What a pass would sync of the block, if it is no more than the end of the active segment; otherwise
+ * INT64_MAX. */
+static int64_t small_part(const struct block *block)
 {
-    if (store->pass)
-        return;
-    checkpoint_select(store);
-    store->force_pass = false;
-    store->retrying = false;
-    if (list_empty(&store->dirty))
-        return;
-    store->commit_wanted = false;
-    store->pass_began_ns = io_loop_now_ns(store->loop);
-    struct commit_pass *pass = mem_zalloc(sizeof(*pass));
-    if (!pass && stop_gives_up(store)) {
-        while (!list_empty(&store->dirty))
-            list_pop_front(&store->dirty);
-        store->stop_error = store->stop_error ? store->stop_error : CLYMQ_ENOMEM;
-        store_stop_step(store);
-        return;
+    const struct log_point *from = block->commit ? &block->commit->target : &block->synced;
+    if (block->error || block->dir_unsynced || from->base != block->end.base)
+        return INT64_MAX;
+    return (int64_t)block->end.position - from->position;
+}
+
+/* Whether a pass of what is dirty is small. */
+static bool is_small(const struct store *store)
+{
+    int64_t left = SMALL_PASS_BYTES;
+    unsigned blocks = 0;
+    LIST_FOR_EACH(item, &store->dirty) {
+        int64_t part = small_part(CONTAINER_OF(item, struct block, dirty_link));
+        if (++blocks > SMALL_PASS_BLOCKS || part > left)
+            return false;
+        left -= part;
     }
-    if (!pass) {
+    return true;
+}
+
+/* Whether there is a file to sync the active segment through that no sync under way uses. It may well be
+ * opened only now: what the sync under way has met of errors it tells itself, and first. */
+static bool has_file_beside(struct block *block)
+{
+    return !block->commit || block->commit->again || segment_open_again(block, block_active(block)) == 0;
+}
+
+static bool may_begin_beside(struct store *store)
+{
+    if (store->pass_beside || !store->pass->is_small || !store->commit_wanted || store->force_pass ||
+        store->retrying || store->config.fsync != STORE_FSYNC_COMMIT || list_empty(&store->dirty) ||
+        !is_small(store))
+        return false;
+    bool may = true;
+    LIST_FOR_EACH(item, &store->dirty)
+        may &= has_file_beside(CONTAINER_OF(item, struct block, dirty_link));
+    return may;
+}
+
+/* ---- beginning ---- */
+
+/* No memory for a pass. */
+static void cannot_begin(struct store *store)
+{
+    if (!stop_gives_up(store)) {
         store->force_pass = true;
         retry_later(store);
         return;
     }
-    list_init(&pass->entries);
-    pass->pending = 1;
-    store->pass = pass;
+    while (!list_empty(&store->dirty))
+        list_pop_front(&store->dirty);
+    store->stop_error = store->stop_error ? store->stop_error : CLYMQ_ENOMEM;
+    store_stop_step(store);
+}
+
+/* Makes the dirty blocks' entries. Those that memory or descriptors are short for stay dirty. */
+static void make_entries(struct store *store, struct commit_pass *pass)
+{
     struct list later;
     int later_error = 0;
     list_init(&later);
@@ -387,7 +442,7 @@ void commit_begin(struct store *store)
         struct commit_entry *entry;
         if (block->error)
             continue;
-        int error = make_entry(store, block, &entry);
+        int error = make_entry(store, pass, block, &entry);
         if (error == CLYMQ_ENOMEM || error == CLYMQ_ELIMIT) {
             list_push_back(&later, item);
             later_error = error;
@@ -411,14 +466,52 @@ void commit_begin(struct store *store)
         store->force_pass = true;
         retry_later(store);
     }
+}
+
+static void begin_pass(struct store *store)
+{
+    store->commit_wanted = false;
+    store->pass_began_ns = io_loop_now_ns(store->loop);
+    struct commit_pass *pass = mem_zalloc(sizeof(*pass));
+    if (!pass) {
+        cannot_begin(store);
+        return;
+    }
+    list_init(&pass->entries);
+    pass->pending = 1;
+    pass->began_ns = store->pass_began_ns;
+    pass->is_small = is_small(store);
+    if (store->pass)
+        store->pass_beside = pass;
+    else
+        store->pass = pass;
+    make_entries(store, pass);
     LIST_FOR_EACH(item, &pass->entries) {
         struct commit_entry *entry = CONTAINER_OF(item, struct commit_entry, link);
         if (store->metric_synced_files)
             metric_add(store->metric_synced_files, entry->pending);
         submit_jobs(store, entry);
     }
-    if (--pass->pending == 0)
+    if (--pass->pending == 0 && pass == store->pass)
         finish(store);
+}
+
+static void begin_first(struct store *store)
+{
+    assert(!store->pass);
+    checkpoint_select(store);
+    store->force_pass = false;
+    store->retrying = false;
+    if (list_empty(&store->dirty))
+        return;
+    begin_pass(store);
+}
+
+static void begin_beside(struct store *store)
+{
+    if (store->metric_beside)
+        metric_add(store->metric_beside, 1);
+    begin_pass(store);
 }
 
 /* When a pass begins though nobody waits for it. */
@@ -440,16 +533,21 @@ static bool is_due(const struct store *store)
 /* Begins what is due; what may linger gets its timer. */
 static void begin_when_due(struct store *store)
 {
-    if (is_due(store)) {
-        commit_begin(store);
+    if (store->pass) {
+        if (may_begin_beside(store))
+            begin_beside(store);
         return;
     }
-    if (store->config.fsync != STORE_FSYNC_COMMIT || list_empty(&store->dirty) || store->pass ||
+    if (is_due(store)) {
+        begin_first(store);
+        return;
+    }
+    if (store->config.fsync != STORE_FSYNC_COMMIT || list_empty(&store->dirty) ||
         io_timer_armed(&store->commit_timer))
         return;
     if (io_timer_start(store->loop, &store->commit_timer,
                        linger_end_ns(store) - io_loop_now_ns(store->loop)) != 0)
-        commit_begin(store);
+        begin_first(store);
 }
 
 static void settle(struct store *store, struct commit_entry *entry)
@@ -469,8 +567,10 @@ static void finish_entry(struct store *store, struct commit_entry *entry)
 {
     settle(store, entry);
     struct block *block = entry->block;
-    if (block)
-        block->commit = NULL;
+    if (block) {
+        block->commit = block->commit_beside;
+        block->commit_beside = NULL;
+    }
     int error = entry->error;
     if (!block && error) /* closed, and perhaps opened again: the same files, whose next sync may not tell */
         block = store_find_open(store, entry->id);
@@ -486,9 +586,7 @@ static void finish_entry(struct store *store, struct commit_entry *entry)
         commit_announce(store, block);
 }
 
-/* The disk comes first: the next pass is begun before the owners are told of this one, and the marks, which
- * nobody waits for, are written last. */
-static void finish(struct store *store)
+static void finish_first(struct store *store)
 {
     struct commit_pass *pass = store->pass;
     while (!list_empty(&pass->entries))
@@ -496,12 +594,27 @@ static void finish(struct store *store)
     if (store->metric_passes)
         metric_add(store->metric_passes, 1);
     if (store->metric_pass_ns)
-        metric_observe(store->metric_pass_ns, io_loop_now_ns(store->loop) - store->pass_began_ns);
-    store->pass = NULL;
+        metric_observe(store->metric_pass_ns, io_loop_now_ns(store->loop) - pass->began_ns);
+    store->pass = store->pass_beside;
+    store->pass_beside = NULL;
     mem_free(pass);
+}
+
+/* After small passes the disk comes first: the next one begins before the owners are told, and what they
+ * append meanwhile goes with the one beside it. After large ones it goes with the next one. The marks, which
+ * nobody waits for, are written last. */
+static void finish(struct store *store)
+{
+    bool disk_first = true;
+    while (store->pass && store->pass->pending == 0) {
+        disk_first &= store->pass->is_small;
+        finish_first(store);
+    }
+    if (!disk_first)
+        announce(store); /* owners may append, close and delete */
     if (!store->retrying)
         begin_when_due(store);
-    announce(store); /* owners may append, close and delete from here on */
+    announce(store);
     commit_write_state(store);
     store_stop_step(store);
 }
@@ -551,13 +664,13 @@ void commit_detach(struct store *store, struct block *block)
 {
     if (block->commit)
         block->commit->block = NULL;
-    block->commit = NULL;
+    if (block->commit_beside)
+        block->commit_beside->block = NULL;
+    block->commit = block->commit_beside = NULL;
 }
 
-void commit_abandon(struct store *store)
+static void abandon(struct store *store, struct commit_pass *pass)
 {
-    struct commit_pass *pass = store->pass;
-    store->pass = NULL;
     while (pass && !list_empty(&pass->entries)) {
         struct commit_entry *entry = CONTAINER_OF(list_pop_front(&pass->entries), struct commit_entry, link);
         while (!list_empty(&entry->jobs))
@@ -568,10 +681,17 @@ void commit_abandon(struct store *store)
             checkpoint_drop(entry->checkpoint, 0);
         }
         if (entry->block)
-            entry->block->commit = NULL;
+            commit_detach(store, entry->block);
         mem_free(entry);
     }
     mem_free(pass);
+}
+
+void commit_abandon(struct store *store)
+{
+    abandon(store, store->pass);
+    abandon(store, store->pass_beside);
+    store->pass = store->pass_beside = NULL;
     segment_ref_release(store->state_ref);
     store->state_ref = NULL;
 }

@@ -1,5 +1,5 @@
-/* Group commit: one pass syncs every block that was appended to since the last one began, records the durable
- * ends in one write, tells the owners. Belongs to one store; on its shard's thread. */
+/* Group commit: one pass syncs every block that was appended to since the last one began, tells the owners,
+ * records the durable ends in one write. Belongs to one store; on its shard's thread. */
 #ifndef CLYMQ_STORE_COMMIT_H
 #define CLYMQ_STORE_COMMIT_H
 
@@ -15,12 +15,14 @@ struct state_waiter;
 /* One block's part of a pass. */
 struct commit_entry {
     struct list link;
+    struct commit_pass *pass;
     struct block *block; /* NULL: closed meanwhile */
     struct uuid id;
     struct log_point target; /* durable when its jobs are done */
     unsigned pending;        /* jobs under way */
     int error;
     struct list jobs;
+    bool again;                        /* syncs the active segment through segment->again */
     struct checkpoint_job *checkpoint; /* captured at target; owned until queued */
 };
 
@@ -28,8 +30,6 @@ struct commit_entry {
 void commit_add(struct store *store, struct block *block);
 /* The owner is to be told of the block's durable end, or its failure, at the end of the round. */
 void commit_announce(struct store *store, struct block *block);
-/* Begins a pass if one is due and none runs. */
-void commit_begin(struct store *store);
 /* Asks for a pass soon whatever the fsync policy (seal, stop, checkpoint). */
 void commit_force(struct store *store);
 /* The end of a round of events. */
@@ -37,7 +37,7 @@ void commit_tail(struct shard_tail *tail);
 void commit_timer(struct io_timer *timer);
 /* The block is going away. */
 void commit_detach(struct store *store, struct block *block);
-/* Frees a pass whose operations will never report (the loop is dead). */
+/* Frees passes whose operations will never report (the loop is dead). */
 void commit_abandon(struct store *store);
 
 /* Puts the block's record (whole, or only the mark) among those pending. */

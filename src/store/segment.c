@@ -63,6 +63,7 @@ void segment_free(struct store *store, struct segment *segment)
     segment_ref_release(segment->pinned);
     for (int kind = 0; kind < SEGMENT_FILE_COUNT; kind++)
         file_cache_drop(&store->files, &segment->files[kind]);
+    file_cache_drop(&store->files, &segment->again);
     mem_free(segment->pending);
     mem_free(segment);
 }
@@ -74,20 +75,32 @@ void segment_note_change(struct store *store, struct segment *segment, struct se
         segment->pinned = segment_ref_take(ref);
 }
 
-int segment_file(struct block *block, struct segment *segment, enum segment_file kind,
-                 struct segment_ref **ret_ref)
+static int open_file(struct block *block, struct segment *segment, enum segment_file kind,
+                     struct segment_ref **slot, struct segment_ref **ret_ref)
 {
     struct file_cache *cache = &block->store->files;
-    if (segment->files[kind]) {
-        file_cache_touch(cache, segment->files[kind]);
-        *ret_ref = segment->files[kind];
+    if (*slot) {
+        file_cache_touch(cache, *slot);
+        *ret_ref = *slot;
         return 0;
     }
     char dir[BLOCK_DIR_MAX], path[SEGMENT_PATH_MAX];
     block_dir(&block->key, dir);
     segment_path(path, dir, segment->base, segment_suffix(kind));
     unsigned flags = IO_OPEN_WRITE | (kind == SEGMENT_LOG ? 0 : IO_OPEN_CREATE);
-    return file_cache_get(cache, &segment->files[kind], path, flags, ret_ref);
+    return file_cache_get(cache, slot, path, flags, ret_ref);
+}
+
+int segment_file(struct block *block, struct segment *segment, enum segment_file kind,
+                 struct segment_ref **ret_ref)
+{
+    return open_file(block, segment, kind, &segment->files[kind], ret_ref);
+}
+
+int segment_open_again(struct block *block, struct segment *segment)
+{
+    struct segment_ref *ref;
+    return open_file(block, segment, SEGMENT_LOG, &segment->again, &ref);
 }
 
 int segment_read_header(struct block *block, struct segment *segment, uint32_t position, uint32_t limit,

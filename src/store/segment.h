@@ -40,6 +40,7 @@ struct segment {
     struct segment_ref *files[SEGMENT_FILE_COUNT]; /* while in the cache */
     struct segment_ref *
         pinned; /* the log, kept open from a write to its sync: a reopened file might miss the sync's error */
+    struct segment_ref *again; /* the log, opened once more, while in the cache: see commit.c */
 };
 
 /* ".log", ".index", ".timeindex", ".summary" */
@@ -57,6 +58,10 @@ void segment_free(struct store *store, struct segment *segment);
 /* The open file, borrowed until the next call on files of this store. Index files are made if missing. */
 int segment_file(struct block *block, struct segment *segment, enum segment_file kind,
                  struct segment_ref **ret_ref);
+
+/* Opens the log once more where it is not. Only while nothing syncs it: what was told of an error before is
+ * not told again. */
+int segment_open_again(struct block *block, struct segment *segment);
 
 /* The segment's log, open as ref, was changed: it is to be synced, and stays open until then (see pinned),
  * unless nothing is ever synced. */

@@ -59,6 +59,9 @@ static void register_metrics(struct store *store, struct metrics *metrics)
                                               labels, "Bytes of batches appended to logs.");
     store->metric_passes = metrics_register(metrics, METRIC_COUNTER, "clymq_store_commit_passes_total",
                                             labels, "Passes of group commit.");
+    store->metric_beside =
+        metrics_register(metrics, METRIC_COUNTER, "clymq_store_commit_passes_beside_total", labels,
+                         "Passes of group commit that began before the one before had ended.");
     store->metric_synced_files = metrics_register(metrics, METRIC_COUNTER, "clymq_store_syncs_total", labels,
                                                   "Files and folders synced by group commit.");
     store->metric_pass_ns =

@@ -375,6 +375,28 @@ static void test_flip_bits(void **state)
     sim_disk_free(disk);
 }
 
+/* Each open file is told of a failed sync, whoever it failed for, and told once; one opened later is not. */
+static void test_each_open_file_hears_of_a_failed_sync(void **state)
+{
+    struct sim_disk *disk = sim_disk_new(1);
+    struct io_fs *fs = sim_disk_fs(disk);
+    assert_int_equal(io_fs_replace_file(fs, "f", "", 0), 0);
+    struct io_file *first = must_open(fs, "f", IO_OPEN_WRITE), *second = must_open(fs, "f", IO_OPEN_WRITE);
+    assert_int_equal(io_file_pwrite(first, "a", 1, 0), 1);
+    sim_disk_set_faults(disk, &(struct sim_disk_faults){.eio_sync_ppm = 1000000});
+    assert_int_equal(io_file_sync(first), CLYMQ_EIO);
+    sim_disk_set_faults(disk, &(struct sim_disk_faults){0});
+    struct io_file *later = must_open(fs, "f", IO_OPEN_WRITE);
+    assert_int_equal(io_file_sync(first), 0);
+    assert_int_equal(io_file_sync(second), CLYMQ_EIO);
+    assert_int_equal(io_file_sync(second), 0);
+    assert_int_equal(io_file_sync(later), 0);
+    io_file_close(first);
+    io_file_close(second);
+    io_file_close(later);
+    sim_disk_free(disk);
+}
+
 /* Random changes, syncs and crashes against a model of what must be there. */
 static void test_synced_always_survives(void **state)
 {
@@ -432,6 +454,7 @@ int main(void)
         cmocka_unit_test(test_folder_changes),
         cmocka_unit_test(test_synced_folders_survive),
         cmocka_unit_test(test_failed_sync_is_final),
+        cmocka_unit_test(test_each_open_file_hears_of_a_failed_sync),
         cmocka_unit_test(test_control_switches),
         cmocka_unit_test(test_capacity),
         cmocka_unit_test(test_drawn_faults),
