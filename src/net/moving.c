@@ -57,8 +57,10 @@ static bool may_leave(const struct net_conn *conn)
 void net_moving_consider(struct net_conn *conn)
 {
     conn->leaving = may_leave(conn);
-    if (conn->calls_toward >= conn->patience && !is_small_talk(conn))
+    if (conn->calls_toward >= conn->patience && !is_small_talk(conn)) {
         conn->calls_toward = 0;
+        conn->traffic = 0;
+    }
 }
 
 bool net_moving_leave(struct net_conn *conn)

@@ -80,6 +80,7 @@ static void on_call(void *ctx, struct net_call *call)
     struct env *env = ctx;
     env->calls++;
     env->last_conn_id = net_call_conn_id(call);
+    env->last_shard = call->shard->id;
     assert_true(net_call_conn_id(call) != 0);
     assert_non_null(strchr(call->principal.address, ':'));
     if (call->method->id == RPC_METHOD_PULL) {
@@ -89,6 +90,8 @@ static void on_call(void *ctx, struct net_call *call)
     struct rpc_push_request request = {0};
     struct bytes message = decode_push(call, &request);
     struct rpc_push_response response = {.ret = true, .err = message};
+    if (env->routed && message.ptr)
+        net_call_is_for(call, shards_get(env->shards, (unsigned)(request.partition.ptr[0] - '0')));
     if (!message.ptr)
         net_call_fail(call, THRIFT_PROTOCOL_ERROR, CLYMQ_EPROTO, "malformed");
     else if (bytes_equal(request.producer, BYTES_LITERAL("hold"))) {
@@ -116,6 +119,7 @@ static void on_conn_closed(void *ctx, struct shard *shard, uint64_t conn_id)
     struct env *env = ctx;
     env->closed++;
     env->last_closed_id = conn_id;
+    env->last_closed_shard = shard->id;
 }
 
 void env_answer_held(struct env *env, int index)

@@ -25,6 +25,7 @@ enum { ENV_HELD = 8192, ENV_STREAMS = 256 };
  *   "hold"     kept in held[]
  *   "fail"     exception 6
  *   "quiet"    ret true, err empty
+ * Where `routed`, its partition is the number of the shard that the call is said to be for.
  * A pull is answered with Msgs = `payload_size` bytes of the payload, from memory (option 1), or from the
  * file (option 2), or from the file although it is shorter (option 3). */
 struct env {
@@ -38,12 +39,14 @@ struct env {
     struct net_server *server;
     char address[64];
     bool server_stopped;
+    bool routed;
 
     struct net_call *held[ENV_HELD];
     int held_count;
     struct io_stream *streams[ENV_STREAMS]; /* of the raw clients: closed first after a failed test */
     int calls, oneways, input_ends, closed, released;
     uint64_t last_conn_id, last_closed_id;
+    unsigned last_shard, last_closed_shard;
     struct buf *payload;
     struct io_fs *fs;
     struct io_file *file;
