@@ -244,8 +244,8 @@ static inline int io_stream_open(struct io_loop *loop, struct io_socket *socket,
     return loop->ops->stream_open(loop, socket, handler, ret_stream);
 }
 /* Takes an open stream's socket from its loop: the stream is gone, without another callback; what has come
- * and was not read stays in the socket. 0 or CLYMQ_ENOMEM (the stream stays as it is). Also from inside
- * on_ready. */
+ * and was not read stays in the socket. 0, CLYMQ_ENOMEM or CLYMQ_EIO (a simulated process that is dead): the
+ * stream stays as it is. Also from inside on_ready. */
 static inline int io_stream_detach(struct io_stream *stream, struct io_socket **ret_socket)
 {
     return stream->ops->stream_detach(stream, ret_socket);

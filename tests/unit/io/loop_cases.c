@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -636,6 +637,213 @@ void case_peer_closes(struct loop_place *place)
     assert_true(leaving.failed);
     io_listener_close(listener);
     io_file_close(leaving.file);
+}
+
+/* A socket is taken from its loop and opened on a second one, which is told of what was not read and of what
+ * came meanwhile; the first loop tells nothing more. */
+struct detaching {
+    struct loop_place *place;
+    struct io_listener *listener;
+    struct io_stream *connected, *stream;
+    struct io_socket *socket;
+    struct io_timer timer;
+    const char *first; /* what the client sends when it is connected */
+    char got[16], peer[64];
+    size_t len;
+    unsigned told; /* by the first loop */
+    bool detached;
+};
+
+static void detach(struct detaching *detaching)
+{
+    assert_false(detaching->detached);
+    snprintf(detaching->peer, sizeof(detaching->peer), "%s", io_stream_peer(detaching->stream));
+    assert_int_equal(io_stream_detach(detaching->stream, &detaching->socket), 0);
+    detaching->detached = true;
+}
+
+static void reopen(struct detaching *detaching, void (*on_ready)(void *ctx, unsigned events))
+{
+    struct io_stream_handler handler = {on_ready, detaching};
+    assert_int_equal(io_stream_open(detaching->place->second, detaching->socket, handler, &detaching->stream),
+                     0);
+    assert_string_equal(io_stream_peer(detaching->stream), detaching->peer);
+    assert_int_equal(io_stream_status(detaching->stream), 0);
+    io_stream_watch(detaching->stream, IO_READABLE);
+}
+
+static void read_some(struct detaching *detaching, size_t most)
+{
+    ssize_t got = io_stream_read(detaching->stream, detaching->got + detaching->len, most);
+    assert_true(got > 0);
+    detaching->len += (size_t)got;
+}
+
+static void answer_all(void *ctx, unsigned events)
+{
+    struct detaching *detaching = ctx;
+    assert_int_equal(events, IO_READABLE);
+    read_some(detaching, sizeof(detaching->got) - detaching->len);
+    if (detaching->len < 10)
+        return;
+    assert_int_equal(io_stream_writev(detaching->stream, &(struct iovec){"!", 1}, 1), 1);
+    io_stream_watch(detaching->stream, 0);
+}
+
+static void reopen_to_answer(struct io_timer *timer)
+{
+    reopen(timer->ctx, answer_all);
+}
+
+static void read_and_detach(void *ctx, unsigned events)
+{
+    struct detaching *detaching = ctx;
+    detaching->told++;
+    read_some(detaching, 1);
+    detach(detaching);
+    assert_int_equal(io_timer_start(detaching->place->second, &detaching->timer, IO_MS(5)), 0);
+}
+
+static void only_count(void *ctx, unsigned events)
+{
+    ((struct detaching *)ctx)->told++;
+}
+
+static void hear_answer(void *ctx, unsigned events)
+{
+    struct detaching *detaching = ctx;
+    char byte;
+    if (events & IO_WRITABLE) {
+        struct iovec part = {(void *)detaching->first, strlen(detaching->first)};
+        assert_int_equal(io_stream_writev(detaching->connected, &part, 1), part.iov_len);
+        io_stream_watch(detaching->connected, IO_READABLE);
+        return;
+    }
+    assert_int_equal(io_stream_read(detaching->connected, &byte, 1), 1);
+    loop_case_done(detaching->place);
+}
+
+static void accept_to_detach(void *ctx, struct io_socket *socket)
+{
+    struct detaching *detaching = ctx;
+    struct io_stream_handler handler = {read_and_detach, detaching};
+    assert_int_equal(io_stream_open(detaching->place->server, socket, handler, &detaching->stream), 0);
+    io_stream_watch(detaching->stream, IO_READABLE);
+}
+
+static void detach_begin(struct detaching *detaching, void (*accepted)(void *ctx, struct io_socket *socket),
+                         void (*on_answer)(void *ctx, unsigned events))
+{
+    struct loop_place *place = detaching->place;
+    char address[64];
+    assert_int_equal(io_loop_listen(place->server, "127.0.0.1:0", accepted, detaching, &detaching->listener),
+                     0);
+    assert_int_equal(io_listener_address(detaching->listener, address, sizeof(address)), 0);
+    struct io_stream_handler handler = {on_answer, detaching};
+    assert_int_equal(io_loop_connect(place->client, address, handler, &detaching->connected), 0);
+    detaching->timer.ctx = detaching;
+}
+
+static void detach_end(struct detaching *detaching)
+{
+    io_stream_close(detaching->stream);
+    io_stream_close(detaching->connected);
+    io_listener_close(detaching->listener);
+}
+
+void case_detach_in_callback(struct loop_place *place)
+{
+    struct detaching detaching = {.place = place, .timer = {.fire = reopen_to_answer}, .first = "0123456789"};
+    detach_begin(&detaching, accept_to_detach, hear_answer);
+    io_stream_watch(detaching.connected, IO_WRITABLE);
+    place->run(place);
+    assert_int_equal(detaching.told, 1);
+    assert_memory_equal(detaching.got, "0123456789", 10);
+    detach_end(&detaching);
+}
+
+/* Both directions are watched, and there is something to be told, when another callback takes it away; what
+ * comes while no loop has it waits. */
+static void reopen_after_more(struct io_timer *timer)
+{
+    struct detaching *detaching = timer->ctx;
+    if (!detaching->detached) {
+        io_stream_watch(detaching->stream, IO_READABLE | IO_WRITABLE);
+        detach(detaching);
+        assert_int_equal(io_stream_writev(detaching->connected, &(struct iovec){"56789", 5}, 1), 5);
+        assert_int_equal(io_timer_start(detaching->place->second, timer, IO_MS(5)), 0);
+        return;
+    }
+    reopen(detaching, answer_all);
+}
+
+static void accept_to_take_away(void *ctx, struct io_socket *socket)
+{
+    struct detaching *detaching = ctx;
+    struct io_stream_handler handler = {only_count, detaching};
+    assert_int_equal(io_stream_open(detaching->place->server, socket, handler, &detaching->stream), 0);
+    assert_int_equal(io_timer_start(detaching->place->server, &detaching->timer, IO_MS(5)), 0);
+}
+
+void case_detach_outside(struct loop_place *place)
+{
+    struct detaching detaching = {.place = place, .timer = {.fire = reopen_after_more}, .first = "01234"};
+    detach_begin(&detaching, accept_to_take_away, hear_answer);
+    io_stream_watch(detaching.connected, IO_WRITABLE);
+    place->run(place);
+    assert_int_equal(detaching.told, 0);
+    assert_memory_equal(detaching.got, "0123456789", 10);
+    detach_end(&detaching);
+}
+
+/* A socket with an error: the first loop has told of it, the second one tells again. */
+static void hear_error(void *ctx, unsigned events)
+{
+    struct detaching *detaching = ctx;
+    char byte;
+    assert_true(events & IO_READABLE);
+    assert_int_equal(io_stream_read(detaching->stream, &byte, 1), CLYMQ_ECLOSED);
+    io_stream_watch(detaching->stream, 0);
+    loop_case_done(detaching->place);
+}
+
+static void reopen_broken(struct io_timer *timer)
+{
+    reopen(timer->ctx, hear_error);
+}
+
+static void detach_at_error(void *ctx, unsigned events)
+{
+    struct detaching *detaching = ctx;
+    detaching->told++;
+    detach(detaching);
+    assert_int_equal(io_timer_start(detaching->place->second, &detaching->timer, IO_MS(5)), 0);
+}
+
+static void close_unread(void *ctx, unsigned events)
+{
+    struct detaching *detaching = ctx;
+    io_stream_close(detaching->connected); /* with a byte that it has not read: a reset */
+    detaching->connected = NULL;
+}
+
+static void accept_to_break(void *ctx, struct io_socket *socket)
+{
+    struct detaching *detaching = ctx;
+    struct io_stream_handler handler = {detach_at_error, detaching};
+    assert_int_equal(io_stream_open(detaching->place->server, socket, handler, &detaching->stream), 0);
+    io_stream_watch(detaching->stream, IO_READABLE);
+    assert_int_equal(io_stream_writev(detaching->stream, &(struct iovec){"x", 1}, 1), 1);
+}
+
+void case_detach_broken(struct loop_place *place)
+{
+    struct detaching detaching = {.place = place, .timer = {.fire = reopen_broken}};
+    detach_begin(&detaching, accept_to_break, close_unread);
+    io_stream_watch(detaching.connected, IO_READABLE);
+    place->run(place);
+    assert_int_equal(detaching.told, 1);
+    detach_end(&detaching);
 }
 
 void case_addresses(struct loop_place *place)

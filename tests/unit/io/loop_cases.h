@@ -5,9 +5,10 @@
 #include "io/loop.h"
 
 /* Where a case runs. server and client may be one loop. run() drives both until done is set (by
- * loop_case_done) and fails the test when that does not happen. host: how the client reaches the server. */
+ * loop_case_done) and fails the test when that does not happen. second: another loop of the server's process,
+ * or server again. */
 struct loop_place {
-    struct io_loop *server, *client;
+    struct io_loop *server, *client, *second;
     struct io_fs *fs; /* the server's */
     void (*run)(struct loop_place *place);
     bool done;
@@ -26,6 +27,9 @@ void case_send_file(struct loop_place *place);
 void case_connect_refused(struct loop_place *place);
 void case_close_in_callback(struct loop_place *place);
 void case_peer_closes(struct loop_place *place);
+void case_detach_in_callback(struct loop_place *place);
+void case_detach_outside(struct loop_place *place);
+void case_detach_broken(struct loop_place *place);
 void case_addresses(struct loop_place *place);
 
 #endif

@@ -44,7 +44,7 @@ static int setup(void **state)
     place.base.run = run_place;
     place.base.fs = place.scratch.fs;
     assert_int_equal(io_os_loop_new(3, &place.base.server), 0);
-    place.base.client = place.base.server;
+    place.base.client = place.base.second = place.base.server;
     *state = &place.base;
     return 0;
 }
@@ -71,6 +71,9 @@ SHARED(send_file)
 SHARED(connect_refused)
 SHARED(close_in_callback)
 SHARED(peer_closes)
+SHARED(detach_in_callback)
+SHARED(detach_outside)
+SHARED(detach_broken)
 SHARED(addresses)
 
 static void test_bad_arguments(void **state)
@@ -479,6 +482,130 @@ static void test_allocation_failures(void **state)
     fail();
 }
 
+/* A connection goes from this thread's loop to that of another, which answers on it; meanwhile the first loop
+ * goes on, and the client is there. */
+struct journey {
+    struct loop_place *place;
+    struct io_stream *connected, *stream;
+    struct io_socket *socket;
+    struct io_loop *other;
+    pthread_t thread;
+    unsigned told, refused;
+};
+
+static void journey_answer(void *ctx, unsigned events)
+{
+    struct journey *journey = ctx;
+    char bytes[8];
+    assert_int_equal(io_stream_read(journey->stream, bytes, sizeof(bytes)), 3);
+    assert_memory_equal(bytes, "abc", 3);
+    assert_int_equal(io_stream_writev(journey->stream, &(struct iovec){"!", 1}, 1), 1);
+    io_stream_close(journey->stream);
+    io_loop_stop(journey->other);
+}
+
+static void *run_other(void *ctx)
+{
+    struct journey *journey = ctx;
+    struct io_stream_handler handler = {journey_answer, journey};
+    assert_int_equal(io_stream_open(journey->other, journey->socket, handler, &journey->stream), 0);
+    io_stream_watch(journey->stream, IO_READABLE);
+    assert_int_equal(io_loop_run(journey->other), 0);
+    return NULL;
+}
+
+static void journey_begin(void *ctx, unsigned events)
+{
+    struct journey *journey = ctx;
+    journey->told++;
+    assert_int_equal(io_stream_detach(journey->stream, &journey->socket), 0);
+    assert_int_equal(pthread_create(&journey->thread, NULL, run_other, journey), 0);
+}
+
+static void journey_accept(void *ctx, struct io_socket *socket)
+{
+    struct journey *journey = ctx;
+    struct io_stream_handler handler = {journey_begin, journey};
+    assert_int_equal(io_stream_open(journey->place->server, socket, handler, &journey->stream), 0);
+    io_stream_watch(journey->stream, IO_READABLE);
+}
+
+static void journey_heard(void *ctx, unsigned events)
+{
+    struct journey *journey = ctx;
+    char byte;
+    if (events & IO_WRITABLE) {
+        assert_int_equal(io_stream_writev(journey->connected, &(struct iovec){"abc", 3}, 1), 3);
+        io_stream_watch(journey->connected, IO_READABLE);
+        return;
+    }
+    assert_int_equal(io_stream_read(journey->connected, &byte, 1), 1);
+    io_stream_watch(journey->connected, 0);
+    loop_case_done(journey->place);
+}
+
+static struct io_listener *journey_connect(struct journey *journey,
+                                           void (*on_accept)(void *ctx, struct io_socket *socket))
+{
+    struct io_listener *listener;
+    struct io_stream_handler handler = {journey_heard, journey};
+    char address[64];
+    struct io_loop *loop = journey->place->server;
+    assert_int_equal(io_loop_listen(loop, "127.0.0.1:0", on_accept, journey, &listener), 0);
+    assert_int_equal(io_listener_address(listener, address, sizeof(address)), 0);
+    assert_int_equal(io_loop_connect(loop, address, handler, &journey->connected), 0);
+    io_stream_watch(journey->connected, IO_WRITABLE);
+    return listener;
+}
+
+static void test_detach_to_a_thread(void **state)
+{
+    for (int i = 0; i < 50; i++) {
+        struct journey journey = {.place = *state};
+        assert_int_equal(io_os_loop_new(1, &journey.other), 0);
+        struct io_listener *listener = journey_connect(&journey, journey_accept);
+        run_place(journey.place);
+        pthread_join(journey.thread, NULL);
+        assert_int_equal(journey.told, 1);
+        io_stream_close(journey.connected);
+        io_listener_close(listener);
+        io_loop_free(journey.other);
+    }
+}
+
+/* Nothing has changed then. */
+static void stay_without_memory(void *ctx, unsigned events)
+{
+    struct journey *journey = ctx;
+    char bytes[8];
+    mem_fail_nth(1);
+    assert_int_equal(io_stream_detach(journey->stream, &journey->socket), CLYMQ_ENOMEM);
+    mem_fail_nth(0);
+    if (++journey->refused < 3)
+        return; /* told again */
+    assert_int_equal(io_stream_read(journey->stream, bytes, sizeof(bytes)), 3);
+    assert_int_equal(io_stream_writev(journey->stream, &(struct iovec){"!", 1}, 1), 1);
+}
+
+static void accept_without_memory(void *ctx, struct io_socket *socket)
+{
+    struct journey *journey = ctx;
+    struct io_stream_handler handler = {stay_without_memory, journey};
+    assert_int_equal(io_stream_open(journey->place->server, socket, handler, &journey->stream), 0);
+    io_stream_watch(journey->stream, IO_READABLE);
+}
+
+static void test_detach_without_memory(void **state)
+{
+    struct journey journey = {.place = *state};
+    struct io_listener *listener = journey_connect(&journey, accept_without_memory);
+    run_place(journey.place);
+    assert_int_equal(journey.refused, 3);
+    io_stream_close(journey.connected);
+    io_stream_close(journey.stream);
+    io_listener_close(listener);
+}
+
 int main(void)
 {
 #define IN_PLACE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -492,6 +619,11 @@ int main(void)
         IN_PLACE(test_connect_refused),
         IN_PLACE(test_close_in_callback),
         IN_PLACE(test_peer_closes),
+        IN_PLACE(test_detach_in_callback),
+        IN_PLACE(test_detach_outside),
+        IN_PLACE(test_detach_broken),
+        IN_PLACE(test_detach_to_a_thread),
+        IN_PLACE(test_detach_without_memory),
         IN_PLACE(test_addresses),
         cmocka_unit_test(test_bad_arguments),
         IN_PLACE(test_wakes_from_threads),

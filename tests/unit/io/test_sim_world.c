@@ -40,12 +40,14 @@ static void place_init(struct sim_place *place, uint64_t seed)
     place->base.simulated = true;
     place->base.fs = sim_process_fs(place->server);
     assert_int_equal(sim_process_loop(place->server, &place->base.server), 0);
+    assert_int_equal(sim_process_loop(place->server, &place->base.second), 0);
     assert_int_equal(sim_process_loop(place->client, &place->base.client), 0);
 }
 
 static void place_free(struct sim_place *place)
 {
     io_loop_free(place->base.server);
+    io_loop_free(place->base.second);
     io_loop_free(place->base.client);
     sim_world_free(place->world);
 }
@@ -85,6 +87,9 @@ SHARED(send_file)
 SHARED(connect_refused)
 SHARED(close_in_callback)
 SHARED(peer_closes)
+SHARED(detach_in_callback)
+SHARED(detach_outside)
+SHARED(detach_broken)
 
 static void test_addresses(void **state)
 {
@@ -211,6 +216,8 @@ static void check_dead(struct victim *victim, bool close_all)
     assert_int_equal(io_stream_read(victim->accepted, text, 1), CLYMQ_EIO);
     assert_int_equal(io_stream_writev(victim->accepted, &(struct iovec){text, 1}, 1), CLYMQ_EIO);
     io_stream_watch(victim->accepted, IO_READABLE);
+    struct io_socket *socket;
+    assert_int_equal(io_stream_detach(victim->accepted, &socket), CLYMQ_EIO);
     assert_int_equal(io_file_pwrite(victim->file, "x", 1, 0), CLYMQ_EIO);
     assert_int_equal(io_fs_make_dir(place->fs, "d"), CLYMQ_EIO);
     assert_int_equal(sim_process_loop(victim->place.server, &loop), CLYMQ_EIO);
@@ -432,6 +439,9 @@ int main(void)
         cmocka_unit_test(test_connect_refused),
         cmocka_unit_test(test_close_in_callback),
         cmocka_unit_test(test_peer_closes),
+        cmocka_unit_test(test_detach_in_callback),
+        cmocka_unit_test(test_detach_outside),
+        cmocka_unit_test(test_detach_broken),
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_clock),
         cmocka_unit_test(test_crash),
