@@ -1,10 +1,12 @@
 /* A server over real threads: 1, 2 and 4 shards, clients on a loop of their own, some of which go away with
- * calls outstanding, and a stop under load. Meant for ThreadSanitizer as much as for its asserts. */
+ * calls outstanding, some move between the shards, and a stop under load. Meant for ThreadSanitizer as much
+ * as for its asserts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 #include <pthread.h>
@@ -59,6 +61,10 @@ static void on_call(void *ctx, struct net_call *call)
 {
     struct service *service = ctx;
     struct desk *desk = &service->desks[call->shard->id];
+    struct rpc_push_request request;
+    assert_int_equal(thrift_decode(call->form.protocol, call->args, 1, call->method->request, &request), 0);
+    unsigned owner = (unsigned)(request.partition.ptr[0] - '0') % shards_count(service->shards);
+    net_call_is_for(call, shards_get(service->shards, owner));
     assert_ptr_equal(shard_current(), call->shard);
     desk->calls++;
     if (desk->calls % 3 != 0 || desk->held_count == HELD) {
@@ -131,6 +137,8 @@ struct client {
     struct io_timer timer;
     int *running;
     int sent, told, failed, quit_after;
+    size_t most;   /* calls under way */
+    char for_part; /* what its calls are for: one call at a time moves there */
     bool ended;
 };
 
@@ -150,11 +158,11 @@ static void on_answer(void *ctx, const struct net_answer *answer);
 static void client_send(struct client *client)
 {
     static const uint8_t text[100000];
-    while (!client->ended && client->sent < CALLS && net_link_outstanding(client->link) < 32) {
+    while (!client->ended && client->sent < CALLS && net_link_outstanding(client->link) < client->most) {
         struct rpc_push_request request = {
             .producer = BYTES_LITERAL("p"),
             .topic = BYTES_LITERAL("t"),
-            .partition = BYTES_LITERAL("0"),
+            .partition = bytes_of(&client->for_part, 1),
             .message = bytes_of(text, client->sent % 50 == 7 ? sizeof(text) : (size_t)(client->sent % 200)),
         };
         if (net_link_call(client->link, RPC_METHOD_PUSH, &request, NULL, 30000, on_answer, client))
@@ -190,6 +198,9 @@ static void connect_client(struct client *client, struct service *service)
                                      .on_closed = on_closed,
                                      .ctx = client};
     assert_int_equal(net_link_new(client->loop, &config, &client->link), 0);
+    int index = (*client->running)++;
+    client->most = index % 2 ? 1 : 32;
+    client->for_part = (char)('0' + index / 2 % 4);
     client_send(client);
 }
 
@@ -220,6 +231,17 @@ static void service_end(struct service *service)
     pthread_mutex_destroy(&service->lock);
 }
 
+static int64_t moves(struct service *service)
+{
+    struct strbuf text = {0};
+    int64_t sum = 0;
+    metrics_print(service->metrics, &text);
+    for (char *at = text.data; (at = strstr(at, "clymq_net_moved_total{")); at++)
+        sum += strtoll(strstr(at, "} ") + 2, NULL, 10);
+    strbuf_free(&text);
+    return sum;
+}
+
 static void test_load(void **state)
 {
     static const unsigned counts[] = {1, 2, 4};
@@ -229,7 +251,7 @@ static void test_load(void **state)
         struct io_loop *loop;
         assert_int_equal(io_os_loop_new(1, &loop), 0);
         struct client clients[LINKS];
-        int running = LINKS;
+        int running = 0;
         for (int i = 0; i < LINKS; i++) {
             /* Some leave in the middle, with calls outstanding. */
             clients[i] =
@@ -240,6 +262,7 @@ static void test_load(void **state)
         for (int i = 0; i < LINKS; i++)
             if (!clients[i].quit_after)
                 assert_int_equal(clients[i].told - clients[i].failed, CALLS);
+        assert_true(moves(&service) > 0 || counts[round] == 1);
         service_stop(&service);
         service_end(&service);
         io_loop_free(loop);
@@ -264,7 +287,7 @@ static void test_stop(void **state)
         struct io_loop *loop;
         assert_int_equal(io_os_loop_new(1, &loop), 0);
         struct client clients[LINKS];
-        int running = LINKS;
+        int running = 0;
         struct io_timer timer = {.fire = stop_under_load, .ctx = &service};
         assert_int_equal(io_timer_start(loop, &timer, IO_MS(round * 2)), 0);
         for (int i = 0; i < LINKS; i++) {
