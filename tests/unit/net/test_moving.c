@@ -229,19 +229,19 @@ static void call_large(struct talker *talker, unsigned shard, int count, struct 
     }
 }
 
-/* 20,000 bytes there and back; some such among small ones do not matter. */
+/* Both ways count, here 10,000 bytes each; some such among small ones do not matter. */
 static void test_stays_with_large_calls(void **state)
 {
     struct env *env = *state;
     struct talker talker;
-    uint8_t *text = message_text(1, 20000);
+    uint8_t *text = message_text(1, 10000);
     start(env, 2);
     connect_at(&talker, env, 0);
-    call_large(&talker, 1, 3 * PATIENCE, bytes_of(text, 20000), 0);
+    call_large(&talker, 1, 3 * PATIENCE, bytes_of(text, 10000), 0);
     assert_int_equal(moved(env), 0);
     raw_close(&talker.raw);
     connect_at(&talker, env, 0);
-    call_large(&talker, 1, 10, bytes_of(text, 20000), 0);
+    call_large(&talker, 1, 10, bytes_of(text, 10000), 0);
     call_often(&talker, 1, PATIENCE - 10, 0);
     assert_int_equal(call(&talker, 1), 1);
     raw_close(&talker.raw);
@@ -320,6 +320,27 @@ static void test_half_a_message_delays_it(void **state)
     raw_send(&talker.raw);
     expect_answers(&talker, BYTES_LITERAL("hello"));
     assert_int_equal(env->last_shard, 0);
+    call_often(&talker, 1, 1, 1);
+    raw_close(&talker.raw);
+}
+
+/* Nobody waits for its answer, so it goes before the round has ended in which that call came. */
+static void test_moves_after_a_oneway_call(void **state)
+{
+    struct env *env = *state;
+    struct talker talker;
+    struct rpc_push_request request = {.producer = BYTES_LITERAL("echo"),
+                                       .topic = BYTES_LITERAL("topic"),
+                                       .partition = BYTES_LITERAL("1"),
+                                       .message = BYTES_LITERAL("")};
+    start(env, 2);
+    connect_at(&talker, env, 0);
+    call_often(&talker, 1, PATIENCE - 1, 0);
+    message_add_call(&talker.raw.out, &framed, THRIFT_ONEWAY, RPC_METHOD_PUSH, 0, &request);
+    raw_send(&talker.raw);
+    env_run_for(env, 1);
+    assert_int_equal(moved(env), 1);
+    assert_true(list_empty(&env->server->parts[0]->flushing));
     call_often(&talker, 1, 1, 1);
     raw_close(&talker.raw);
 }
@@ -884,6 +905,7 @@ int main(int argc, char **argv)
         TEST_SIM(test_moves_back_later),
         TEST_SIM(test_patience_has_an_end),
         TEST_SIM(test_half_a_message_delays_it),
+        TEST_SIM(test_moves_after_a_oneway_call),
         TEST_SIM(test_stays_while_draining),
         TEST_SIM(test_idle_time_holds_afterwards),
         TEST_SIM(test_idle_time_begins_with_the_arrival),

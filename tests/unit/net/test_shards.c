@@ -39,6 +39,8 @@ struct service {
     pthread_cond_t changed;
     bool started, stopped;
     int64_t per_address;
+    int64_t arm_at; /* this call of shard 0: the arm_nth allocation after it fails */
+    uint64_t arm_nth;
 };
 
 static void answer(struct net_call *call)
@@ -67,6 +69,8 @@ static void on_call(void *ctx, struct net_call *call)
     net_call_is_for(call, shards_get(service->shards, owner));
     assert_ptr_equal(shard_current(), call->shard);
     desk->calls++;
+    if (call->shard->id == 0 && desk->calls == service->arm_at)
+        mem_fail_nth(service->arm_nth);
     if (desk->calls % 3 != 0 || desk->held_count == HELD) {
         answer(call);
         return;
@@ -198,10 +202,16 @@ static void connect_client(struct client *client, struct service *service)
                                      .on_closed = on_closed,
                                      .ctx = client};
     assert_int_equal(net_link_new(client->loop, &config, &client->link), 0);
+    client_send(client);
+}
+
+/* One of several. */
+static void add_client(struct client *client, struct service *service)
+{
     int index = (*client->running)++;
     client->most = index % 2 ? 1 : 32;
     client->for_part = (char)('0' + index / 2 % 4);
-    client_send(client);
+    connect_client(client, service);
 }
 
 static void service_start(struct service *service, unsigned shards)
@@ -256,7 +266,7 @@ static void test_load(void **state)
             /* Some leave in the middle, with calls outstanding. */
             clients[i] =
                 (struct client){.loop = loop, .running = &running, .quit_after = i % 4 == 3 ? 150 : 0};
-            connect_client(&clients[i], &service);
+            add_client(&clients[i], &service);
         }
         io_loop_run(loop);
         for (int i = 0; i < LINKS; i++)
@@ -292,7 +302,7 @@ static void test_stop(void **state)
         assert_int_equal(io_timer_start(loop, &timer, IO_MS(round * 2)), 0);
         for (int i = 0; i < LINKS; i++) {
             clients[i] = (struct client){.loop = loop, .running = &running};
-            connect_client(&clients[i], &service);
+            add_client(&clients[i], &service);
         }
         io_loop_run(loop);
         for (int i = 0; i < LINKS; i++)
@@ -306,8 +316,53 @@ static void test_stop(void **state)
     }
 }
 
+struct arming {
+    struct shard_message message;
+    uint64_t nth;
+};
+
+static void arm(struct shard *shard, struct shard_message *message)
+{
+    mem_fail_nth(CONTAINER_OF(message, struct arming, message)->nth);
+}
+
+/* The connection of one client, which moves from shard 0 to 1: it goes on or is closed. */
+static void move_without_memory(struct service *service, struct arming *arming)
+{
+    struct client client = {.running = &(int){1}, .most = 1, .for_part = '1'};
+    service_start(service, 2);
+    shard_send(shards_get(service->shards, 1), &arming->message);
+    assert_int_equal(io_os_loop_new(1, &client.loop), 0);
+    connect_client(&client, service);
+    io_loop_run(client.loop);
+    assert_int_equal(client.told, client.sent);
+    assert_true(client.told == CALLS || client.failed > 0);
+    service_stop(service);
+    service_end(service);
+    assert_int_equal(service->desks[0].closed + service->desks[1].closed, 1);
+    io_loop_free(client.loop);
+}
+
+/* Each allocation of a move fails once: on the shard that it leaves, from the last answer on, and on the one
+ * where it arrives. */
+static void test_out_of_memory(void **state)
+{
+    int64_t went_on = 0;
+    for (uint64_t nth = 0; nth <= 6; nth++) {
+        struct arming arming = {.message = {.run = arm}, .nth = nth};
+        struct service leaving = {.arm_at = 64, .arm_nth = nth};
+        struct service arriving = {0};
+        struct arming none = {.message = {.run = arm}};
+        move_without_memory(&leaving, &none);
+        move_without_memory(&arriving, &arming);
+        went_on += (leaving.desks[1].calls > 0) + (arriving.desks[1].calls > 0);
+    }
+    assert_true(went_on >= 4 && went_on < 14);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_load), cmocka_unit_test(test_stop)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_load), cmocka_unit_test(test_stop),
+                                       cmocka_unit_test(test_out_of_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
