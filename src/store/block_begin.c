@@ -39,15 +39,20 @@ static int add_segment(struct recovery *recovery, int64_t base)
     return error;
 }
 
-void recovery_remove_segment(struct recovery *recovery, int64_t base, bool log_too)
+int recovery_remove_segment(struct recovery *recovery, int64_t base, bool log_too)
 {
     static const char *const suffixes[] = {".summary", ".index", ".timeindex", ".log"};
+    int error = 0;
     for (int i = 0; i < (log_too ? 4 : 1); i++) {
         char path[SEGMENT_PATH_MAX];
         segment_path(path, recovery->dir, base, suffixes[i]);
-        if (io_fs_unlink(recovery->block->store->fs, path) == 0)
+        int failed = io_fs_unlink(recovery->block->store->fs, path);
+        if (!failed)
             recovery->block->dir_unsynced = true;
+        else if (failed != CLYMQ_ENOENT)
+            error = failed;
     }
+    return error;
 }
 
 /* Segments that retention dropped, but whose files it could not remove any more, or not yet. */
@@ -91,7 +96,7 @@ int recovery_scan_folder(struct recovery *recovery)
     size_t below = error ? 0 : count_leftovers(recovery, bases, base_count);
     for (size_t i = 0; i < base_count && !error; i++) {
         if (i < below && recovery->entry_durable)
-            recovery_remove_segment(recovery, bases[i], true);
+            (void)recovery_remove_segment(recovery, bases[i], true); /* again at the next start */
         else if (i >= below)
             error = add_segment(recovery, bases[i]);
     }

@@ -300,16 +300,20 @@ static int cut(struct recovery *recovery)
     assert(segment->base == recovery->at.base);
     while (block->segment_count > keep + 1) {
         struct segment *last = block_active(block);
-        recovery_remove_segment(recovery, last->base, true);
+        int error = recovery_remove_segment(recovery, last->base, true);
+        if (error)
+            return error;
         recovery->result.bytes_cut += last->size;
         block->size -= last->size;
         block->segment_count--;
         segment_free(block->store, last);
     }
-    recovery_remove_segment(recovery, segment->base, false);
+    int error = recovery_remove_segment(recovery, segment->base, false);
+    if (error)
+        return error;
     segment->closed = false;
     if (block->dir_unsynced) {
-        int error = io_fs_sync_dir(block->store->fs, recovery->dir);
+        error = io_fs_sync_dir(block->store->fs, recovery->dir);
         if (error)
             return error;
         block->dir_unsynced = false;
@@ -317,7 +321,7 @@ static int cut(struct recovery *recovery)
     if (segment->size == recovery->at.position)
         return 0;
     struct segment_ref *ref;
-    int error = segment_file(block, segment, SEGMENT_LOG, &ref);
+    error = segment_file(block, segment, SEGMENT_LOG, &ref);
     if (!error)
         error = io_file_truncate(ref->file, recovery->at.position);
     if (!error)

@@ -32,7 +32,7 @@ void recovery_find_marks(struct recovery *recovery);
 /* Loads a snapshot, and sets recovery->at and what is known of the indexes of each segment. */
 int recovery_choose_begin(struct recovery *recovery);
 void recovery_remove_old_snapshots(struct recovery *recovery);
-/* Of one segment: the summary, or all its files. */
-void recovery_remove_segment(struct recovery *recovery, int64_t base, bool log_too);
+/* Of one segment: the summary, or all its files. 0 or an error: some may be there still. */
+int recovery_remove_segment(struct recovery *recovery, int64_t base, bool log_too);
 
 #endif

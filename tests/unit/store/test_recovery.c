@@ -610,6 +610,50 @@ static void a_seal_survives(void **state)
     rig_free(&rig);
 }
 
+static int unlink_error;
+static const struct io_fs_ops *real_ops;
+
+static int unlink_or_fail(struct io_fs *fs, const char *path)
+{
+    return unlink_error ? unlink_error : real_ops->unlink(fs, path);
+}
+
+/* A file behind the place of a cut that cannot be removed would lie between the segments that follow. */
+static void what_cannot_be_cut_keeps_the_block_closed(void **state)
+{
+    struct rig rig;
+    rig_init(&rig, 18);
+    rig.config.segment_bytes = 4096;
+    rig.config.fsync = STORE_FSYNC_NEVER; /* no mark: what does not continue the log is a torn tail */
+    assert_int_equal(rig_start(&rig), 0);
+    struct block *block = create(&rig, NULL);
+    for (int i = 0; i < 9; i++)
+        assert_int_equal(rig_append(block, 1, 1200, (uint64_t)i), 0);
+    rig_crash(&rig, false);
+    assert_int_equal(sim_process_flip_bits(rig.process, DIR "/00000000000000000000.log", 3000, 8, 1), 0);
+    assert_int_equal(rig_start(&rig), 0);
+    struct io_fs_ops ops = *rig.fs->ops;
+    real_ops = rig.fs->ops;
+    ops.unlink = unlink_or_fail;
+    rig.fs->ops = &ops;
+    unlink_error = CLYMQ_EIO;
+    struct block_key key = rig_key(0);
+    struct block_recovery recovery;
+    assert_int_equal(block_open(rig.store, &key, NULL, &block, &recovery), CLYMQ_EIO);
+    unlink_error = 0;
+    for (int run = 0; run < 2; run++) {
+        assert_int_equal(block_open(rig.store, &key, NULL, &block, &recovery), 0);
+        assert_false(recovery.damaged);
+        assert_int_equal(block_end(block), run ? 8 : 2);
+        for (int i = 0; !run && i < 6; i++)
+            assert_int_equal(rig_append(block, 1, 1200, (uint64_t)i), 0);
+        rig_crash(&rig, false);
+        assert_int_equal(rig_start(&rig), 0);
+    }
+    rig.fs->ops = real_ops;
+    rig_free(&rig);
+}
+
 static void on_save(void *ctx, struct strbuf *text)
 {
     strbuf_append_text(text, "kept");
@@ -760,6 +804,7 @@ int main(void)
         cmocka_unit_test(a_failed_sync_is_final),
         cmocka_unit_test(a_refused_batch_never_comes_back),
         cmocka_unit_test(a_damaged_index_never_misleads),
+        cmocka_unit_test(what_cannot_be_cut_keeps_the_block_closed),
         cmocka_unit_test(a_seal_survives),
         cmocka_unit_test(a_newer_state_of_the_owner_is_refused),
         cmocka_unit_test(a_snapshot_ahead_of_the_log_never_comes_back),
