@@ -128,6 +128,7 @@ static int partition_open_block(struct partition *partition, const struct partit
     struct block_recovery one = {0};
     if (!with_table)
         events = (struct block_events){0};
+    events.epoch_end = (int64_t)info->base_epoch + 1;
     struct block *block;
     int error = block_open(partition->store, &info->key, &events, &block, &one);
     if (error)

@@ -48,6 +48,7 @@ struct block_events {
     void (*on_snapshot_save)(void *ctx, struct strbuf *state);
     int (*on_snapshot_load)(void *ctx, struct bytes state);
     void *ctx;
+    int64_t epoch_end; /* batches have lower leader epochs: a higher one is damage; 0 = not known */
 };
 
 /* Makes an empty block, durable when it returns (files, folders and state). start_offset >= 0. CLYMQ_EEXIST:
@@ -78,7 +79,8 @@ struct block_recovery {
     uint64_t bytes_read; /* of logs */
     uint64_t bytes_cut;  /* torn tail beyond the durable-end mark */
     uint32_t indexes_rebuilt;
-    bool damaged;           /* below the mark: the block is failed, what is readable stays readable */
+    bool damaged; /* below the mark, or an epoch that no write left: the block is failed, what is readable
+                     stays readable */
     int64_t damaged_offset; /* first offset that cannot be trusted */
     bool damaged_short;     /* more lies behind the durable end: an earlier run may have shown it */
 };

@@ -7,8 +7,8 @@
  *
  *   zeros to the end of the last file   written ahead (store/ahead.h): kept, they are no part of the log
  *   at or behind the durable-end mark   a torn tail: cut, with all later segments
- *   below it                            damage: nothing is cut, the block is failed, what can be read stays
- * readable
+ *   below it, or a whole batch whose    damage: nothing is cut, the block is failed, what can be read stays
+ *   epoch cannot be                     readable
  *
  * The same holds for a log in which the mark, or the checkpoint, is not where a batch ends: it is another one
  * than the marks are of.
@@ -96,7 +96,12 @@ static int read_batch(struct recovery *recovery, struct segment *segment, uint32
     if (error)
         return error == CLYMQ_EAGAIN ? CLYMQ_EBATCH : error;
     bool follows = position == 0 || header.base_offset == recovery->at.offset;
-    if (!follows || !segment_can_hold(segment->base, &header) || header.leader_epoch < recovery->at.epoch)
+    if (!follows || !segment_can_hold(segment->base, &header))
+        return CLYMQ_EBATCH;
+    int64_t epoch_end = recovery->block->events.epoch_end;
+    recovery->wrong_epoch =
+        header.leader_epoch < recovery->at.epoch || (epoch_end && header.leader_epoch >= epoch_end);
+    if (recovery->wrong_epoch)
         return CLYMQ_EBATCH;
     *ret_header = header;
     *ret_batch = bytes_of(bytes.ptr, header.size);
@@ -483,6 +488,8 @@ static int recover(struct recovery *recovery)
         return error;
     recovery_remove_old_snapshots(recovery);
     bool below_mark = recovery->contradicted || log_point_compare(&recovery->at, &recovery->mark) < 0;
+    /* A whole batch in its place is no torn tail: its epoch, or the one before it, was written otherwise. */
+    below_mark |= recovery->wrong_epoch;
     /* Without a mark nobody can tell a torn tail from damage. */
     bool unknown = !recovery->entry && recovery->stopped;
     if (below_mark || unknown || (recovery->entry && recovery->entry->error == CLYMQ_ECORRUPT)) {

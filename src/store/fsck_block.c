@@ -221,7 +221,8 @@ static int check_order(struct walk *walk, const char *path, int64_t base, uint64
     bool follows = position == 0 || header->base_offset == walk->at.offset;
     if (follows && segment_can_hold(base, header) && header->leader_epoch >= walk->at.epoch)
         return 0;
-    bool damage = is_below_mark(walk, base, position);
+    bool only_epoch = follows && segment_can_hold(base, header);
+    bool damage = only_epoch || is_below_mark(walk, base, position);
     fsck_find(walk->fsck, damage ? FSCK_DAMAGED_LOG : FSCK_TORN_TAIL, path, position, walk->at.offset,
               "the batch says offset %" PRId64 " and epoch %" PRId32 " after offset %" PRId64
               " and epoch %" PRId32 "%s",

@@ -22,6 +22,7 @@ struct recovery {
     uint32_t buffer_at;
     bool stopped;      /* something at `at` does not continue the log */
     bool contradicted; /* the mark lies before everything that is there */
+    bool wrong_epoch;  /* what is at `at` continues the log but for its epoch, or that of the batch before */
 };
 
 /* Finds the segments and snapshots that lie in the block's folder. */

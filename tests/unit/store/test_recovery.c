@@ -610,6 +610,47 @@ static void a_seal_survives(void **state)
     rig_free(&rig);
 }
 
+/* The epoch, which no checksum covers, is damaged upwards in a log without marks: the batches that follow, or
+ * what is known of the epochs, show that it was no torn write, and nothing is cut. */
+static void a_wrong_epoch_is_no_torn_tail(void **state)
+{
+    for (int last = 0; last < 2; last++) {
+        struct rig rig;
+        rig_init(&rig, 19);
+        rig.config.fsync = STORE_FSYNC_NEVER;
+        assert_int_equal(rig_start(&rig), 0);
+        struct block *block = create(&rig, NULL);
+        for (int i = 0; i < 5; i++)
+            assert_int_equal(rig_append(block, 1, 1200, (uint64_t)i), 0);
+        uint64_t size = block_size(block);
+        rig_crash(&rig, false);
+        struct io_file *file;
+        const char *path = DIR "/00000000000000000000.log";
+        assert_int_equal(io_fs_open(rig.fs, path, IO_OPEN_WRITE, &file), 0);
+        uint64_t at = (last ? 4 : 2) * (size / 5) + 12; /* of a batch: behind base offset and length */
+        assert_int_equal(io_file_pwrite(file, (uint8_t[4]){0, 1, 0, 0}, 4, at), 4);
+        io_file_close(file);
+        struct block_events events = {.epoch_end = 1};
+        struct block_recovery recovery;
+        block = reopen(&rig, &events, &recovery);
+        assert_true(recovery.damaged);
+        assert_int_equal(recovery.damaged_offset, last ? 4 : 2);
+        assert_int_equal(block_error(block), CLYMQ_ECORRUPT);
+        assert_int_equal(file_size(&rig, path), size);
+        rig_crash(&rig, false);
+        if (!last) { /* also without knowing the epochs, by what follows */
+            block = reopen(&rig, NULL, &recovery);
+            assert_true(recovery.damaged);
+            assert_int_equal(file_size(&rig, path), size);
+            struct fsck_totals totals;
+            rig_crash(&rig, false);
+            assert_int_equal(fsck_run(rig.fs, &(struct fsck_options){0}, &totals), 0);
+            assert_true(totals.damages > 0);
+        }
+        rig_free(&rig);
+    }
+}
+
 static int unlink_error;
 static const struct io_fs_ops *real_ops;
 
@@ -805,6 +846,7 @@ int main(void)
         cmocka_unit_test(a_refused_batch_never_comes_back),
         cmocka_unit_test(a_damaged_index_never_misleads),
         cmocka_unit_test(what_cannot_be_cut_keeps_the_block_closed),
+        cmocka_unit_test(a_wrong_epoch_is_no_torn_tail),
         cmocka_unit_test(a_seal_survives),
         cmocka_unit_test(a_newer_state_of_the_owner_is_refused),
         cmocka_unit_test(a_snapshot_ahead_of_the_log_never_comes_back),
