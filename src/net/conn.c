@@ -400,11 +400,6 @@ void net_conn_resume(struct net_conn *conn)
     net_limits_receiving(conn, conn->input.partial ? conn->input.partial->len : 0);
 }
 
-static bool between_messages(const struct net_conn *conn)
-{
-    return conn->calls == 0 && !conn->input.partial && !conn->stash;
-}
-
 static void watch(struct net_conn *conn)
 {
     unsigned wanted = conn->blocked ? IO_WRITABLE : 0;
@@ -428,7 +423,7 @@ void net_conn_settle(struct net_conn *conn)
         else if (list_empty(&conn->waiting))
             net_limits_pause(conn, conn->calls == 0);
     }
-    if (conn->state == NET_CONN_OPEN && conn->part->draining && between_messages(conn)) {
+    if (conn->state == NET_CONN_OPEN && conn->part->draining && net_conn_between_messages(conn)) {
         conn->state = NET_CONN_FINISHING;
         conn->finish_reason = NET_CLOSE_STOP;
     }

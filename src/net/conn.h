@@ -191,6 +191,11 @@ static inline void net_conn_hold(struct net_conn *conn)
     conn->busy++;
 }
 void net_conn_release(struct net_conn *conn);
+/* All that was read of it is answered, and the answers are sent. */
+static inline bool net_conn_between_messages(const struct net_conn *conn)
+{
+    return conn->calls == 0 && !conn->input.partial && !conn->stash;
+}
 /* Traffic: it is the last one in its part's list. */
 void net_conn_touch(struct net_conn *conn);
 /* Watches what should be watched and ends what has come to its end; after anything has changed. conn is held.

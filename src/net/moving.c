@@ -48,10 +48,9 @@ static bool is_small_talk(const struct net_conn *conn)
 
 static bool may_leave(const struct net_conn *conn)
 {
-    return conn->state == NET_CONN_OPEN && conn->calls == 0 && !conn->input.partial && !conn->stash &&
-           !conn->paused && !conn->blocked && !conn->oversized && !conn->failed && !conn->part->draining &&
-           conn->toward && conn->toward != conn->part && conn->calls_toward >= conn->patience &&
-           is_small_talk(conn);
+    return conn->state == NET_CONN_OPEN && net_conn_between_messages(conn) && !conn->paused &&
+           !conn->blocked && !conn->oversized && !conn->failed && !conn->part->draining && conn->toward &&
+           conn->toward != conn->part && conn->calls_toward >= conn->patience && is_small_talk(conn);
 }
 
 void net_moving_consider(struct net_conn *conn)

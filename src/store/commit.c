@@ -468,7 +468,7 @@ static void make_entries(struct store *store, struct commit_pass *pass)
     }
 }
 
-static void begin_pass(struct store *store)
+static void begin_pass(struct store *store, bool small)
 {
     store->commit_wanted = false;
     store->pass_began_ns = io_loop_now_ns(store->loop);
@@ -480,7 +480,7 @@ static void begin_pass(struct store *store)
     list_init(&pass->entries);
     pass->pending = 1;
     pass->began_ns = store->pass_began_ns;
-    pass->is_small = is_small(store);
+    pass->is_small = small;
     if (store->pass)
         store->pass_beside = pass;
     else
@@ -504,14 +504,14 @@ static void begin_first(struct store *store)
     store->retrying = false;
     if (list_empty(&store->dirty))
         return;
-    begin_pass(store);
+    begin_pass(store, is_small(store));
 }
 
 static void begin_beside(struct store *store)
 {
     if (store->metric_beside)
         metric_add(store->metric_beside, 1);
-    begin_pass(store);
+    begin_pass(store, true);
 }
 
 /* When a pass begins though nobody waits for it. */

@@ -218,11 +218,11 @@ static void pass_places(struct walk *walk, const char *path, bool told)
 static int check_order(struct walk *walk, const char *path, int64_t base, uint64_t position,
                        const struct batch_header *header)
 {
-    bool follows = position == 0 || header->base_offset == walk->at.offset;
-    if (follows && segment_can_hold(base, header) && header->leader_epoch >= walk->at.epoch)
+    bool in_place =
+        (position == 0 || header->base_offset == walk->at.offset) && segment_can_hold(base, header);
+    if (in_place && header->leader_epoch >= walk->at.epoch)
         return 0;
-    bool only_epoch = follows && segment_can_hold(base, header);
-    bool damage = only_epoch || is_below_mark(walk, base, position);
+    bool damage = in_place || is_below_mark(walk, base, position);
     fsck_find(walk->fsck, damage ? FSCK_DAMAGED_LOG : FSCK_TORN_TAIL, path, position, walk->at.offset,
               "the batch says offset %" PRId64 " and epoch %" PRId32 " after offset %" PRId64
               " and epoch %" PRId32 "%s",

@@ -59,8 +59,7 @@ void segment_free(struct store *store, struct segment *segment);
 int segment_file(struct block *block, struct segment *segment, enum segment_file kind,
                  struct segment_ref **ret_ref);
 
-/* Opens the log once more where it is not. Only while nothing syncs it: what was told of an error before is
- * not told again. */
+/* Opens the log once more where it is not. 0 or an error of opening. */
 int segment_open_again(struct block *block, struct segment *segment);
 
 /* The segment's log, open as ref, was changed: it is to be synced, and stays open until then (see pinned),
