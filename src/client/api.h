@@ -21,12 +21,32 @@ struct api_task {
     bool done;
 };
 
-/* A producer or consumer, to be kicked when it asks. */
+/* What producer and consumer share, and begin with: the lock of their core, whose hooks these are (ctx is the
+ * member), the threads that wait for it to tell, and the kick that it asks for.
+ *
+ * What is told under the lock wakes nobody before the lock is given back: who is woken often takes the
+ * waker's place on the processor at once, and would only find the lock taken. */
 struct api_member {
-    struct list link;
+    struct list link; /* in client->members */
+    struct clymq_client *client;
     _Atomic bool wants_kick;
     void (*kick)(struct api_member *member);
+    pthread_mutex_t lock;
+    pthread_cond_t told;
+    unsigned waiting;       /* under the lock, as what follows: threads that want to be told */
+    bool wakes_core, tells; /* to be done once the lock is given back */
 };
+void api_member_init(struct api_member *member, struct clymq_client *client,
+                     void (*kick)(struct api_member *member));
+void api_member_end(struct api_member *member);
+void api_member_lock(void *ctx);
+void api_member_unlock(void *ctx);
+/* Under the lock: kick shall be called soon on the loop's thread. */
+void api_member_wake(void *ctx);
+/* Under the lock: those that wait go on. */
+void api_member_tell(void *ctx);
+/* Under the lock: waits to be told, until deadline_ms (INT64_MAX = for ever). false: it has passed. */
+bool api_member_await(struct api_member *member, int64_t deadline_ms);
 
 struct client_options {
     int64_t request_timeout_ms, connect_timeout_ms, retry_backoff_ms, retry_backoff_max_ms,
@@ -54,8 +74,6 @@ bool api_is_loop_thread(struct clymq_client *client);
  * (it would wait for itself), otherwise run at once. */
 int api_task_run(struct clymq_client *client, struct api_task *task, bool waits);
 void api_task_end(struct api_task *task);
-/* Any thread. */
-void api_member_wake(struct clymq_client *client, struct api_member *member);
 
 /* Notes the sentence for clymq_last_error and returns error. */
 int api_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));

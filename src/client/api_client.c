@@ -188,10 +188,65 @@ void api_task_end(struct api_task *task)
     pthread_mutex_unlock(&client->lock);
 }
 
-void api_member_wake(struct clymq_client *client, struct api_member *member)
+void api_member_init(struct api_member *member, struct clymq_client *client,
+                     void (*kick)(struct api_member *member))
+{
+    member->client = client;
+    member->kick = kick;
+    list_init(&member->link);
+    pthread_mutex_init(&member->lock, NULL);
+    api_cond_init(&member->told);
+}
+
+void api_member_end(struct api_member *member)
+{
+    pthread_cond_destroy(&member->told);
+    pthread_mutex_destroy(&member->lock);
+}
+
+void api_member_lock(void *ctx)
+{
+    pthread_mutex_lock(&((struct api_member *)ctx)->lock);
+}
+
+static void kick_soon(struct api_member *member)
 {
     atomic_store(&member->wants_kick, true);
-    io_loop_wake(client->loop);
+    io_loop_wake(member->client->loop);
+}
+
+void api_member_unlock(void *ctx)
+{
+    struct api_member *member = ctx;
+    bool wakes_core = member->wakes_core, tells = member->tells;
+    member->wakes_core = member->tells = false;
+    pthread_mutex_unlock(&member->lock);
+    if (wakes_core)
+        kick_soon(member);
+    if (tells)
+        pthread_cond_broadcast(&member->told);
+}
+
+void api_member_wake(void *ctx)
+{
+    ((struct api_member *)ctx)->wakes_core = true;
+}
+
+void api_member_tell(void *ctx)
+{
+    struct api_member *member = ctx;
+    member->tells |= member->waiting > 0;
+}
+
+bool api_member_await(struct api_member *member, int64_t deadline_ms)
+{
+    if (member->wakes_core) /* waiting gives the lock back, too */
+        kick_soon(member);
+    member->wakes_core = false;
+    member->waiting++;
+    bool in_time = api_cond_wait(&member->told, &member->lock, deadline_ms);
+    member->waiting--;
+    return in_time;
 }
 
 /* ---- life ---- */

@@ -1,5 +1,4 @@
-/* struct clymq_consumer: the consumer core; its reading side runs on the caller's thread, which is woken, as
- * the producer's threads are, only once the lock is given back. */
+/* struct clymq_consumer: the consumer core; its reading side runs on the caller's thread. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -42,14 +41,9 @@ static const struct option consumer_table[] = {
 #undef AT
 
 struct clymq_consumer {
-    struct api_member member;
-    clymq_client *client;
+    struct api_member member; /* first */
     struct consumer_options options;
-    pthread_mutex_t lock;
-    pthread_cond_t ready;
     uint64_t news;                        /* under the lock: counts what the core told */
-    bool is_waiting;                      /* under the lock */
-    bool wakes_core, tells_reader;        /* under the lock: to be done once it is given back */
     _Atomic(struct core_consumer *) core; /* NULL until the first assign */
 };
 
@@ -63,33 +57,11 @@ struct consumer_task {
     char sentence[400];
 };
 
-static void consumer_lock_hook(void *ctx)
-{
-    pthread_mutex_lock(&((struct clymq_consumer *)ctx)->lock);
-}
-
-static void consumer_unlock_hook(void *ctx)
-{
-    struct clymq_consumer *consumer = ctx;
-    bool wakes_core = consumer->wakes_core, tells_reader = consumer->tells_reader;
-    consumer->wakes_core = consumer->tells_reader = false;
-    pthread_mutex_unlock(&consumer->lock);
-    if (wakes_core)
-        api_member_wake(consumer->client, &consumer->member);
-    if (tells_reader)
-        pthread_cond_signal(&consumer->ready);
-}
-
-static void consumer_wake_hook(void *ctx)
-{
-    ((struct clymq_consumer *)ctx)->wakes_core = true;
-}
-
 static void consumer_ready_hook(void *ctx)
 {
     struct clymq_consumer *consumer = ctx;
     consumer->news++;
-    consumer->tells_reader |= consumer->is_waiting;
+    api_member_tell(&consumer->member);
 }
 
 static void consumer_kick(struct api_member *member)
@@ -106,11 +78,7 @@ int clymq_consumer_new(clymq_client *client, clymq_consumer **ret_consumer)
         mem_free(consumer);
         return api_fail_plain(CLYMQ_ENOMEM);
     }
-    consumer->client = client;
-    consumer->member.kick = consumer_kick;
-    list_init(&consumer->member.link);
-    pthread_mutex_init(&consumer->lock, NULL);
-    api_cond_init(&consumer->ready);
+    api_member_init(&consumer->member, client, consumer_kick);
     *ret_consumer = consumer;
     return 0;
 }
@@ -136,11 +104,10 @@ void clymq_consumer_free(clymq_consumer *consumer)
         return;
     if (atomic_load(&consumer->core)) {
         struct consumer_task task = {.task = {.run = consumer_free_task}, .consumer = consumer};
-        if (api_task_run(consumer->client, &task.task, true) != 0)
+        if (api_task_run(consumer->member.client, &task.task, true) != 0)
             return;
     }
-    pthread_cond_destroy(&consumer->ready);
-    pthread_mutex_destroy(&consumer->lock);
+    api_member_end(&consumer->member);
     options_free(consumer_table, &consumer->options);
     mem_free(consumer);
 }
@@ -154,17 +121,17 @@ static int consumer_start(struct clymq_consumer *consumer)
         .fetch_min_bytes = consumer->options.fetch_min_bytes,
         .fetch_wait_ms = consumer->options.fetch_wait_ms,
         .buffer_bytes = consumer->options.buffer_bytes,
-        .lock = consumer_lock_hook,
-        .unlock = consumer_unlock_hook,
-        .wake = consumer_wake_hook,
+        .lock = api_member_lock,
+        .unlock = api_member_unlock,
+        .wake = api_member_wake,
         .on_ready = consumer_ready_hook,
         .ctx = consumer,
     };
     struct core_consumer *core;
-    int error = core_consumer_new(consumer->client->core, &config, &core);
+    int error = core_consumer_new(consumer->member.client->core, &config, &core);
     if (error)
         return error;
-    list_push_back(&consumer->client->members, &consumer->member.link);
+    list_push_back(&consumer->member.client->members, &consumer->member.link);
     atomic_store(&consumer->core, core);
     return 0;
 }
@@ -197,7 +164,7 @@ static int consumer_assign(struct clymq_consumer *consumer, const char *topic, c
     if (!partition || name_check(bytes_of_text(partition)) != 0)
         return api_fail(CLYMQ_ENAME, "partition \"%.249s\": %s", partition ? partition : "",
                         error_sentence(CLYMQ_ENAME));
-    int error = api_start(consumer->client);
+    int error = api_start(consumer->member.client);
     if (error)
         return error;
     struct consumer_task task = {
@@ -208,7 +175,7 @@ static int consumer_assign(struct clymq_consumer *consumer, const char *topic, c
         .at = at,
         .by_time = by_time,
     };
-    error = api_task_run(consumer->client, &task.task, true);
+    error = api_task_run(consumer->member.client, &task.task, true);
     if (error)
         return error;
     if (task.error)
@@ -242,11 +209,11 @@ int clymq_consumer_follow(clymq_consumer *consumer, const char *topic)
 {
     if (!topic || name_check(bytes_of_text(topic)) != 0)
         return api_fail(CLYMQ_ENAME, "topic \"%.249s\": %s", topic ? topic : "", error_sentence(CLYMQ_ENAME));
-    int error = api_start(consumer->client);
+    int error = api_start(consumer->member.client);
     if (error)
         return error;
     struct consumer_task task = {.task = {.run = follow_task}, .consumer = consumer, .topic = topic};
-    error = api_task_run(consumer->client, &task.task, true);
+    error = api_task_run(consumer->member.client, &task.task, true);
     if (error)
         return error;
     return task.error ? api_fail_plain(task.error) : 0;
@@ -257,7 +224,7 @@ int clymq_consumer_follow(clymq_consumer *consumer, const char *topic)
 int clymq_consume(clymq_consumer *consumer, int64_t timeout_ms, const clymq_message **ret_message)
 {
     struct core_consumer *core = atomic_load_explicit(&consumer->core, memory_order_acquire);
-    if (timeout_ms != 0 && api_is_loop_thread(consumer->client))
+    if (timeout_ms != 0 && api_is_loop_thread(consumer->member.client))
         return api_fail_in_callback();
     if (!core)
         return api_fail(CLYMQ_EINVAL, "nothing is assigned: call clymq_consumer_assign first");
@@ -266,18 +233,16 @@ int clymq_consume(clymq_consumer *consumer, int64_t timeout_ms, const clymq_mess
     int64_t deadline_ms = result == 0 && timeout_ms != 0 ? api_deadline_ms(timeout_ms) : 0;
     while (result == 0 && timeout_ms != 0) {
         /* What comes after this look counts as news. */
-        pthread_mutex_lock(&consumer->lock);
+        api_member_lock(&consumer->member);
         uint64_t seen = consumer->news;
-        pthread_mutex_unlock(&consumer->lock);
+        api_member_unlock(&consumer->member);
         if ((result = core_consumer_next(core, &message)) != 0)
             break;
         bool in_time = true;
-        pthread_mutex_lock(&consumer->lock);
-        consumer->is_waiting = true;
+        api_member_lock(&consumer->member);
         while (in_time && consumer->news == seen)
-            in_time = api_cond_wait(&consumer->ready, &consumer->lock, deadline_ms);
-        consumer->is_waiting = false;
-        pthread_mutex_unlock(&consumer->lock);
+            in_time = api_member_await(&consumer->member, deadline_ms);
+        api_member_unlock(&consumer->member);
         if (!in_time)
             return 0;
     }

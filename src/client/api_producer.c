@@ -1,8 +1,5 @@
 /* struct clymq_producer: the producer core behind a lock. A message goes from the caller's memory into its
- * partition's batch under that lock; the client's thread does the rest.
- *
- * What is told under the lock wakes nobody before the lock is given back: who is woken often takes the
- * waker's place on the processor at once, and would only find the lock taken. */
+ * partition's batch under that lock; the client's thread does the rest. */
 #include <time.h>
 
 #include "base/mem.h"
@@ -64,15 +61,10 @@ static const struct option producer_table[] = {
 #undef AT
 
 struct clymq_producer {
-    struct api_member member; /* first: kick */
-    clymq_client *client;
+    struct api_member member; /* first */
     struct producer_options options;
     clymq_delivery_cb callback;
     void *callback_ctx;
-    pthread_mutex_t lock;
-    pthread_cond_t progress;
-    unsigned waiting;                     /* under the lock: threads that want to hear of progress */
-    bool wakes_core, tells_progress;      /* under the lock: to be done once it is given back */
     _Atomic(struct core_producer *) core; /* NULL until the first use */
     int start_error;
 };
@@ -83,39 +75,6 @@ struct producer_task {
 };
 
 /* ---- what the core calls ---- */
-
-static void producer_lock_hook(void *ctx)
-{
-    pthread_mutex_lock(&((struct clymq_producer *)ctx)->lock);
-}
-
-static void producer_unlock(struct clymq_producer *producer)
-{
-    bool wakes_core = producer->wakes_core, tells_progress = producer->tells_progress;
-    producer->wakes_core = producer->tells_progress = false;
-    pthread_mutex_unlock(&producer->lock);
-    if (wakes_core)
-        api_member_wake(producer->client, &producer->member);
-    if (tells_progress)
-        pthread_cond_broadcast(&producer->progress);
-}
-
-static void producer_unlock_hook(void *ctx)
-{
-    producer_unlock(ctx);
-}
-
-static void producer_wake_hook(void *ctx)
-{
-    ((struct clymq_producer *)ctx)->wakes_core = true;
-}
-
-static void producer_progress_hook(void *ctx)
-{
-    struct clymq_producer *producer = ctx;
-    if (producer->waiting)
-        producer->tells_progress = true;
-}
 
 static void producer_kick(struct api_member *member)
 {
@@ -144,11 +103,11 @@ static void producer_start_task(struct api_task *task)
         .idempotence = producer->options.idempotence,
         .on_delivery = producer->callback,
         .delivery_ctx = producer->callback_ctx,
-        .lock = producer_lock_hook,
-        .unlock = producer_unlock_hook,
-        .wake = producer_wake_hook,
-        .on_progress = producer_progress_hook,
-        .ctx = producer,
+        .lock = api_member_lock,
+        .unlock = api_member_unlock,
+        .wake = api_member_wake,
+        .on_progress = api_member_tell,
+        .ctx = &producer->member,
     };
     struct core_producer *core = NULL;
     producer->start_error = core_producer_new(task->client->core, &config, &core);
@@ -165,11 +124,11 @@ static struct core_producer *producer_core(struct clymq_producer *producer, int 
     struct core_producer *core = atomic_load_explicit(&producer->core, memory_order_acquire);
     if (core)
         return core;
-    *ret_error = api_start(producer->client);
+    *ret_error = api_start(producer->member.client);
     if (*ret_error)
         return NULL;
     struct producer_task task = {.task = {.run = producer_start_task}, .producer = producer};
-    *ret_error = api_task_run(producer->client, &task.task, false);
+    *ret_error = api_task_run(producer->member.client, &task.task, false);
     core = atomic_load(&producer->core);
     if (!*ret_error && !core)
         *ret_error = api_fail_plain(producer->start_error);
@@ -183,11 +142,7 @@ int clymq_producer_new(clymq_client *client, clymq_producer **ret_producer)
         mem_free(producer);
         return api_fail_plain(CLYMQ_ENOMEM);
     }
-    producer->client = client;
-    producer->member.kick = producer_kick;
-    list_init(&producer->member.link);
-    pthread_mutex_init(&producer->lock, NULL);
-    api_cond_init(&producer->progress);
+    api_member_init(&producer->member, client, producer_kick);
     *ret_producer = producer;
     return 0;
 }
@@ -242,9 +197,9 @@ int clymq_produce(clymq_producer *producer, const clymq_message *message)
     struct core_producer *core = producer_core(producer, &error);
     if (!core)
         return error;
-    pthread_mutex_lock(&producer->lock);
+    api_member_lock(&producer->member);
     error = producer_add(producer, core, message, NULL);
-    producer_unlock(producer);
+    api_member_unlock(&producer->member);
     if (error == CLYMQ_ESHUTDOWN) /* from a callback that its end calls */
         return api_fail(error, "the producer is being freed and takes no more messages");
     return error ? message_fail(error, message) : 0;
@@ -253,25 +208,13 @@ int clymq_produce(clymq_producer *producer, const clymq_message *message)
 static int blocking_core(struct clymq_producer *producer, struct core_producer **ret_core)
 {
     int error = 0;
-    if (api_is_loop_thread(producer->client))
+    if (api_is_loop_thread(producer->member.client))
         return api_fail_in_callback();
     struct core_producer *core = producer_core(producer, &error);
     if (!core)
         return error ? error : CLYMQ_ENOMEM;
     *ret_core = core;
     return 0;
-}
-
-/* Under the lock: waits for progress. */
-static bool producer_await(struct clymq_producer *producer, int64_t deadline_ms)
-{
-    if (producer->wakes_core) /* waiting gives the lock back, too */
-        api_member_wake(producer->client, &producer->member);
-    producer->wakes_core = false;
-    producer->waiting++;
-    bool in_time = api_cond_wait(&producer->progress, &producer->lock, deadline_ms);
-    producer->waiting--;
-    return in_time;
 }
 
 int clymq_producer_wait(clymq_producer *producer, int64_t timeout_ms)
@@ -282,10 +225,10 @@ int clymq_producer_wait(clymq_producer *producer, int64_t timeout_ms)
         return error;
     int64_t deadline_ms = api_deadline_ms(timeout_ms);
     bool in_time = true;
-    pthread_mutex_lock(&producer->lock);
+    api_member_lock(&producer->member);
     while (in_time && !core_producer_has_room(core))
-        in_time = producer_await(producer, deadline_ms);
-    producer_unlock(producer);
+        in_time = api_member_await(&producer->member, deadline_ms);
+    api_member_unlock(&producer->member);
     return in_time ? 0 : api_fail(CLYMQ_ETIMEDOUT, "no room in the producer's buffer within the time given");
 }
 
@@ -298,14 +241,14 @@ int clymq_produce_sync(clymq_producer *producer, const clymq_message *message, i
     struct accumulator_waiter waiter = {0};
     int64_t deadline_ms = api_deadline_ms(producer->options.delivery_timeout_ms);
     bool in_time = true;
-    pthread_mutex_lock(&producer->lock);
+    api_member_lock(&producer->member);
     while ((error = producer_add(producer, core, message, &waiter)) == CLYMQ_EQUEUE_FULL && in_time)
         while (in_time && !core_producer_has_room(core))
-            in_time = producer_await(producer, deadline_ms);
+            in_time = api_member_await(&producer->member, deadline_ms);
     /* From here its delivery time-out sees to it that there is an outcome. */
     while (!error && !waiter.done)
-        producer_await(producer, INT64_MAX);
-    producer_unlock(producer);
+        api_member_await(&producer->member, INT64_MAX);
+    api_member_unlock(&producer->member);
     if (!error)
         error = waiter.error;
     if (error)
@@ -323,12 +266,12 @@ int clymq_producer_flush(clymq_producer *producer, int64_t timeout_ms)
         return error;
     int64_t deadline_ms = api_deadline_ms(timeout_ms);
     bool in_time = true;
-    pthread_mutex_lock(&producer->lock);
+    api_member_lock(&producer->member);
     uint64_t mark = core_producer_flush(core);
     while (in_time && !core_producer_is_flushed(core, mark))
-        in_time = producer_await(producer, deadline_ms);
+        in_time = api_member_await(&producer->member, deadline_ms);
     uint64_t pending = core_producer_pending(core);
-    producer_unlock(producer);
+    api_member_unlock(&producer->member);
     return in_time ? 0
                    : api_fail(CLYMQ_ETIMEDOUT,
                               "%llu messages have no outcome yet: wait longer, or check the servers",
@@ -351,11 +294,10 @@ void clymq_producer_free(clymq_producer *producer)
         return;
     if (atomic_load(&producer->core)) {
         struct producer_task task = {.task = {.run = producer_free_task}, .producer = producer};
-        if (api_task_run(producer->client, &task.task, true) != 0)
+        if (api_task_run(producer->member.client, &task.task, true) != 0)
             return; /* from its own callback: it cannot end in the middle of itself */
     }
-    pthread_cond_destroy(&producer->progress);
-    pthread_mutex_destroy(&producer->lock);
+    api_member_end(&producer->member);
     options_free(producer_table, &producer->options);
     mem_free(producer);
 }
