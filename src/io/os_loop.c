@@ -72,6 +72,7 @@ void os_loop_do_not_wait(struct os_loop *loop)
 
 static void end_round(struct os_loop *loop)
 {
+    os_timers_fire_due(loop);
     if (loop->base.on_tail)
         loop->base.on_tail(loop->base.tail_ctx);
     os_streams_apply(loop);

@@ -76,6 +76,8 @@ void os_loop_do_not_wait(struct os_loop *loop);
 /* os_timer.c */
 int os_timer_start(struct io_loop *loop, struct io_timer *timer, uint64_t delay_ns);
 void os_timer_stop(struct io_loop *loop, struct io_timer *timer);
+/* Fires what is due: above all what this round armed for now, without another look at the sockets first. */
+void os_timers_fire_due(struct os_loop *loop);
 /* Sets libuv's timer for the first of ours. */
 void os_timers_arm(struct os_loop *loop);
 

@@ -18,12 +18,9 @@ void os_timer_stop(struct io_loop *base, struct io_timer *timer)
         heap_remove(&os_loop_of(base)->timers, &timer->node);
 }
 
-static void on_timer(uv_timer_t *uv_timer)
+/* Fires what is due at now and was armed before. */
+static void fire(struct os_loop *loop, uint64_t now)
 {
-    struct os_loop *loop = CONTAINER_OF(uv_timer, struct os_loop, timer);
-    loop->timer_due_ns = 0;
-    loop->now_known = false; /* sockets may have been served for long since the round began */
-    uint64_t now = os_loop_now_ns(&loop->base);
     uint64_t end = loop->timers.next_order; /* those armed by the callbacks wait for the next round */
     for (;;) {
         struct heap_node *first = heap_first(&loop->timers);
@@ -33,6 +30,20 @@ static void on_timer(uv_timer_t *uv_timer)
         struct io_timer *timer = CONTAINER_OF(first, struct io_timer, node);
         timer->fire(timer);
     }
+}
+
+static void on_timer(uv_timer_t *uv_timer)
+{
+    struct os_loop *loop = CONTAINER_OF(uv_timer, struct os_loop, timer);
+    loop->timer_due_ns = 0;
+    loop->now_known = false; /* sockets may have been served for long since the round began */
+    fire(loop, os_loop_now_ns(&loop->base));
+}
+
+void os_timers_fire_due(struct os_loop *loop)
+{
+    if (heap_first(&loop->timers))
+        fire(loop, os_loop_now_ns(&loop->base));
 }
 
 void os_timers_arm(struct os_loop *loop)

@@ -451,6 +451,61 @@ static void test_many_events(void **state)
     mem_free(many);
 }
 
+/* What an event arms for now fires at the end of its round, before sockets are looked at again. */
+struct at_once {
+    struct loop_place *place;
+    struct io_stream *client, *server;
+    struct io_timer timer;
+    unsigned told;
+};
+
+static void on_still_readable(void *ctx, unsigned events)
+{
+    struct at_once *at_once = ctx;
+    if (++at_once->told == 1) /* not read: told again in each round */
+        assert_int_equal(io_timer_start(at_once->place->server, &at_once->timer, 0), 0);
+}
+
+static void on_armed_for_now(struct io_timer *timer)
+{
+    struct at_once *at_once = timer->ctx;
+    assert_int_equal(at_once->told, 1);
+    loop_case_done(at_once->place);
+}
+
+static void on_at_once_accept(void *ctx, struct io_socket *socket)
+{
+    struct at_once *at_once = ctx;
+    struct io_stream_handler handler = {on_still_readable, at_once};
+    assert_int_equal(io_stream_open(at_once->place->server, socket, handler, &at_once->server), 0);
+    io_stream_watch(at_once->server, IO_READABLE);
+}
+
+static void on_connected_at_once(void *ctx, unsigned events)
+{
+    struct at_once *at_once = ctx;
+    struct iovec part = {"x", 1};
+    assert_int_equal(io_stream_writev(at_once->client, &part, 1), 1);
+    io_stream_watch(at_once->client, 0);
+}
+
+static void test_timer_for_now(void **state)
+{
+    struct at_once at_once = {.place = *state, .timer = {.fire = on_armed_for_now, .ctx = &at_once}};
+    struct io_loop *loop = at_once.place->server;
+    struct io_listener *listener;
+    char address[64];
+    assert_int_equal(io_loop_listen(loop, "127.0.0.1:0", on_at_once_accept, &at_once, &listener), 0);
+    assert_int_equal(io_listener_address(listener, address, sizeof(address)), 0);
+    struct io_stream_handler handler = {on_connected_at_once, &at_once};
+    assert_int_equal(io_loop_connect(loop, address, handler, &at_once.client), 0);
+    io_stream_watch(at_once.client, IO_WRITABLE);
+    run_place(at_once.place);
+    io_stream_close(at_once.client);
+    io_stream_close(at_once.server);
+    io_listener_close(listener);
+}
+
 /* The nth allocation of listening, connecting and starting a timer fails: an error, and nothing is left
  * behind. */
 static void test_allocation_failures(void **state)
@@ -633,6 +688,7 @@ int main(void)
         IN_PLACE(test_address_families),
         IN_PLACE(test_out_of_descriptors),
         IN_PLACE(test_many_events),
+        IN_PLACE(test_timer_for_now),
         IN_PLACE(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
