@@ -1,4 +1,4 @@
-"""What the machine itself can do, asked by bench_limits and bare_loop."""
+"""What the machine itself can do, asked by bench_limits, bare_loop and bare_relay."""
 
 import os
 
@@ -45,3 +45,8 @@ class Limits:
     def paced(self, seconds, size, rate):
         """Milliseconds until a chunk is durable, with RATE a second due at their times, by write and fdatasync alone."""
         return self.measure("paced", 1 << 40, seconds, size, rate)["durable_ms"]
+
+    def relayed(self, seconds, size, rate):
+        """Milliseconds from when a message was due until it was durable and a receiver had it, with no more than a relay between."""
+        program = os.path.join(self.context.bin, "bare_relay")
+        return processes.json_of([program, self.context.dir, rate * seconds, size, rate])["latency_ms"]

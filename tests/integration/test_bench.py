@@ -12,7 +12,7 @@ import harness
 
 class BenchRun(unittest.TestCase):
     def setUp(self):
-        for program in ("bench_limits", "bare_loop"):
+        for program in ("bench_limits", "bare_loop", "bare_relay"):
             if not os.path.exists(os.path.join(harness.BIN, program)):
                 self.skipTest(f"{program} is not built")
 
@@ -46,6 +46,8 @@ class BenchRun(unittest.TestCase):
             self.assertGreater(min(run["loopback"], run["page_cache"], run["bare_loop"]["mb_per_s"]), 0)
             self.assertGreaterEqual(run["push"]["bytes"], 10**7 - 1024)
             self.assertEqual(run["push"]["messages"], run["pull"]["messages"])
+        for run in rows["end to end, 10,000/s, 1 KiB, ack −1: p99"]["figures"]["runs"]:
+            self.assertGreater(run["relayed_ms"]["p50"], run["sync_ms"]["p50"] / 2, "a relayed message waits for its sync")
         # The share is that of the smaller limit, of the pairs' median.
         shares = sorted(100 * run["push"]["mb_per_s"] / min(run["loopback"], run["page_cache"]) for run in runs)
         self.assertTrue(rows["pushBatch, 1 KiB, 64 KiB batches, ack 1"]["share"].startswith(f"{sum(shares) / 2:.0f} %"))
