@@ -1,7 +1,6 @@
 /* The table, and the checks of values that belong together. */
 #include "server/server_options.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +8,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "io/address.h"
+#include "server/config_file.h"
 #include "store/store.h"
 
 #define AT(field) offsetof(struct server_options, field)
@@ -334,28 +334,11 @@ static int read_flags(struct server_options *options, int argc, char *const *arg
 
 static int read_file(struct server_options *options, const char *path, struct strbuf *error)
 {
-    FILE *file = fopen(path, "re");
     struct strbuf text = {0};
-    char chunk[4096];
-    size_t got;
-    int result;
+    int result = config_file_read(path, &text, error);
 
-    if (!file) {
-        strbuf_printf(error, "cannot read the config file %s: %m", path);
-        return CLYMQ_EINVAL;
-    }
-    while ((got = fread(chunk, 1, sizeof(chunk), file)) > 0 && text.len < (size_t)MB)
-        strbuf_append(&text, chunk, got);
-    if (ferror(file) || text.len >= (size_t)MB) {
-        strbuf_printf(error, "cannot read the config file %s: %s", path,
-                      ferror(file) ? "read error" : "longer than 1 MiB");
-        result = CLYMQ_EINVAL;
-    } else if (text.failed) {
-        result = CLYMQ_ENOMEM;
-    } else {
+    if (!result)
         result = options_parse_file(server_option_table, options, path, bytes_of(text.data, text.len), error);
-    }
-    fclose(file);
     strbuf_free(&text);
     return result;
 }

@@ -1,10 +1,14 @@
 /* The options table and its checks. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -145,6 +149,113 @@ static void test_mistakes_are_named(void **state)
     }
 }
 
+/* --config path is refused with path and part; or, without part, taken, with so many shards. */
+static void check_config(const char *path, const char *part, int shards)
+{
+    char *argv[] = {"clymqd", "--config", (char *)path, NULL};
+    struct server_options options;
+    struct strbuf error = {0};
+    int result = read_options(&options, no_environment, &error, 3, argv);
+
+    if (result != (part ? CLYMQ_EINVAL : 0) ||
+        (part && !(strstr(error.data, part) && strstr(error.data, path))))
+        fail_msg("%s: %d, \"%s\" instead of \"%s\"", path, result, error.data ? error.data : "",
+                 part ? part : "");
+    if (!part)
+        assert_int_equal(options.shards, shards);
+    server_options_free(&options);
+    strbuf_free(&error);
+}
+
+static void put_file(const char *path, const char *text, size_t len)
+{
+    FILE *file = fopen(path, "we");
+
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, len, file), len);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Files that are not what somebody meant them to be: told as what they are, in bounded time and memory. */
+static void test_config_files(void **state)
+{
+    char folder[] = "/tmp/clymq-test-options-XXXXXX", path[64];
+    static const char binary[] = "\x7f"
+                                 "ELF\2\1\1\0\0\n\x1b[31m=\0";
+
+    assert_non_null(mkdtemp(folder));
+    check_config(folder, "it is a folder, and a file is wanted", 0);
+    check_config("/", "such as /clymq.conf", 0);
+    snprintf(path, sizeof(path), "%s/file", folder);
+    check_config(path, "No such file or directory", 0);
+    put_file(path, "", 0);
+    check_config(path, NULL, 0);
+    put_file(path, binary, sizeof(binary));
+    check_config(path, ":1: a line must be", 0);
+    put_file(path, "shards = 3", 10);
+    check_config(path, NULL, 3);
+    assert_int_equal(chmod(path, 0), 0);
+    if (geteuid() != 0)
+        check_config(path, "Permission denied", 0);
+    else if (seteuid(65534) == 0) { /* nobody: root may read everything */
+        check_config(path, "denied", 0);
+        assert_int_equal(seteuid(0), 0);
+    }
+    unlink(path);
+    rmdir(folder);
+    check_config("/dev/null", NULL, 0);
+    check_config("/dev/zero", "longer than 1 MiB", 0);
+    check_config("/dev/full", "longer than 1 MiB", 0);
+}
+
+/* A child that opens the pipe after a while and writes parts, with pauses. */
+static pid_t write_later(const char *path, const char *const *parts)
+{
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid != 0)
+        return pid;
+    usleep(50000);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    for (; *parts; parts++) {
+        usleep(50000);
+        if (write(fd, *parts, strlen(*parts)) < 0)
+            _exit(1);
+    }
+    _exit(0);
+}
+
+/* As <(a command) of a shell gives them, too. */
+static void test_config_from_a_pipe(void **state)
+{
+    char folder[] = "/tmp/clymq-test-options-XXXXXX", path[64];
+    int fds[2], status;
+
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof(path), "%s/pipe", folder);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    pid_t writer = write_later(path, (const char *[]){"sha", "rds ", "= 7\n", NULL});
+    check_config(path, NULL, 7);
+    assert_int_equal(waitpid(writer, &status, 0), writer);
+    assert_int_equal(status, 0);
+    writer = write_later(path, (const char *[]){NULL});
+    check_config(path, "a pipe that gave nothing", 0);
+    assert_int_equal(waitpid(writer, &status, 0), writer);
+    check_config(path, "a pipe that gave nothing", 0); /* nobody is there */
+    unlink(path);
+    rmdir(folder);
+
+    assert_int_equal(pipe(fds), 0);
+    snprintf(path, sizeof(path), "/dev/fd/%d", fds[0]);
+    assert_int_equal(write(fds[1], "shards = 8", 10), 10);
+    close(fds[1]);
+    check_config(path, NULL, 8);
+    /* Read again, as on SIGHUP: not the defaults for what the first reading took. */
+    check_config(path, "a pipe that gave nothing", 0);
+    close(fds[0]);
+}
+
 static void test_advertised_addresses(void **state)
 {
     static const char *const addresses[] = {"queue1", "queue1.example.net:1", "10.0.0.1", "[::1]",
@@ -201,6 +312,8 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_precedence),
         cmocka_unit_test(test_mistakes_are_named),
+        cmocka_unit_test(test_config_files),
+        cmocka_unit_test(test_config_from_a_pipe),
         cmocka_unit_test(test_advertised_addresses),
         cmocka_unit_test(test_changes_that_need_a_restart),
         cmocka_unit_test(test_variables_of_others),
