@@ -45,8 +45,8 @@ struct option {
 /* Sets every value to its default. 0 or CLYMQ_ENOMEM. values is zeroed or was filled by this module. */
 int options_defaults(const struct option *table, void *values);
 /* Reads text of a config file: lines of "name = value", a value in double quotes (with \" and \\ inside)
- * where it begins or ends with a space or holds " #"; the last of several lines for an option counts; "#" at
- * the start of a line or after a space begins a comment. On a bad line: CLYMQ_EINVAL and "name:line: what is
+ * where it begins or ends with a space or holds " #"; "#" at the start of a line or after a space begins a
+ * comment. On a bad line, also on a second one for the same option: CLYMQ_EINVAL and "name:line: what is
  * wrong and what to do" in error. */
 int options_parse_file(const struct option *table, void *values, const char *name, struct bytes text,
                        struct strbuf *error);
@@ -55,10 +55,10 @@ int options_parse_file(const struct option *table, void *values, const char *nam
  * and value). */
 int options_parse_environment(const struct option *table, void *values, char *const *environment,
                               const char *const *ignore, struct strbuf *error);
-/* Takes the flags of the table out of argv (the rest keeps its order; "--" ends the flags and is removed).
- * Unknown flags are CLYMQ_EINVAL with the nearest known name as a suggestion. *argc is updated; after a
- * failure the order of argv is undefined. "-h" is --help where the table has it; "-" and negative numbers are
- * no flags. */
+/* Takes the flags of the table out of argv (the rest keeps its order; "--" ends the flags and is removed). Of
+ * several for one option the last counts. Unknown flags are CLYMQ_EINVAL with the nearest known name as a
+ * suggestion. *argc is updated; after a failure the order of argv is undefined. "-h" is --help where the
+ * table has it; "-" and negative numbers are no flags. */
 int options_parse_flags(const struct option *table, void *values, int *argc, char **argv,
                         struct strbuf *error);
 /* Sets one option from text. CLYMQ_ENOENT for an unknown name, CLYMQ_EINVAL with a sentence for a bad value.

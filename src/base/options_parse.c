@@ -61,9 +61,45 @@ static struct bytes cut_comment(struct bytes raw)
     return raw;
 }
 
-static int parse_line(const struct option *table, void *values, const char *where, struct bytes line,
-                      struct strbuf *error)
+/* A file while it is read. */
+struct file {
+    const struct option *table;
+    void *values;
+    const char *name;
+    unsigned *lines; /* for each row of the table the one that set it, 0 = none so far */
+};
+
+enum { PLACE_CAP = 300 };
+
+/* "name:line". */
+static void format_place(const struct file *file, unsigned line, char out[PLACE_CAP])
 {
+    snprintf(out, PLACE_CAP, "%.280s:%u", file->name, line);
+}
+
+/* Notes that a line sets the option of that name. What is no option is told elsewhere. */
+static int note_line(struct file *file, struct bytes name, unsigned number, struct strbuf *error)
+{
+    const struct option *option = options_find(file->table, name);
+    if (!option)
+        return 0;
+    unsigned *line = &file->lines[option - file->table];
+    if (!*line) {
+        *line = number;
+        return 0;
+    }
+    char before[PLACE_CAP], here[PLACE_CAP];
+    format_place(file, *line, before);
+    format_place(file, number, here);
+    strbuf_printf(error, "%s: \"%s\" was set at %s already: remove one of the lines", here, option->name,
+                  before);
+    return CLYMQ_EINVAL;
+}
+
+static int parse_line(struct file *file, unsigned number, struct bytes line, struct strbuf *error)
+{
+    char where[PLACE_CAP];
+    format_place(file, number, where);
     line = trim(line);
     if (line.len == 0 || line.ptr[0] == '#')
         return 0;
@@ -74,9 +110,12 @@ static int parse_line(const struct option *table, void *values, const char *wher
     }
     struct bytes name = trim(bytes_of(line.ptr, (size_t)(equals - line.ptr)));
     struct bytes raw = trim(bytes_of(equals + 1, line.len - (size_t)(equals + 1 - line.ptr)));
+    int result = note_line(file, name, number, error);
+    if (result)
+        return result;
     char *name_text MEM_CLEANUP = mem_strndup(name.ptr, name.len);
     char *value = mem_alloc(raw.len + 1);
-    int result = CLYMQ_ENOMEM;
+    result = CLYMQ_ENOMEM;
     if (!name_text || !value)
         goto out;
     if (raw.len > 0 && raw.ptr[0] == '"') {
@@ -91,7 +130,7 @@ static int parse_line(const struct option *table, void *values, const char *wher
         memcpy(value, raw.ptr, raw.len);
         value[raw.len] = '\0';
     }
-    result = set_at(table, values, where, name_text, value, error);
+    result = set_at(file->table, file->values, where, name_text, value, error);
 out:
     mem_free(value);
     return result;
@@ -104,12 +143,17 @@ int options_parse_file(const struct option *table, void *values, const char *nam
         text.ptr += 3;
         text.len -= 3;
     }
+    size_t rows = 0;
+    while (table[rows].name)
+        rows++;
+    unsigned *lines MEM_CLEANUP = mem_calloc(rows + 1, sizeof(*lines));
+    if (!lines)
+        return CLYMQ_ENOMEM;
+    struct file file = {.table = table, .values = values, .name = name, .lines = lines};
     for (unsigned number = 1; text.len > 0; number++) {
         const uint8_t *end = memchr(text.ptr, '\n', text.len);
         size_t len = end ? (size_t)(end - text.ptr) : text.len;
-        char where[300];
-        snprintf(where, sizeof(where), "%.280s:%u", name, number);
-        int result = parse_line(table, values, where, bytes_of(text.ptr, len), error);
+        int result = parse_line(&file, number, bytes_of(text.ptr, len), error);
         if (result)
             return result;
         len += end != NULL;

@@ -298,6 +298,7 @@ seed("options", "file", b'\0# comment\ndata_dir = /var/lib/x # why\nshards=4\nfs
                         b'push_wait_ms = 30s\nrack = "a \\"b\\" # c"\n')
 seed("options", "file_bom", b"\0\xef\xbb\xbflog_json = yes\r\nretention_ms = -1\n")
 seed("options", "file_wrong", b"\0segment_byte = 1\n")
+seed("options", "file_twice", b"\0shards = 1\nlog_json = yes\nshards = 2\n")
 seed("options", "environment", b"\x01CLYMQ_LOG_LEVEL=debug,store=trace")
 seed("options", "environment_wrong", b"\x01CLYMQ_FSYNK=never")
 seed("options", "flags", b"\x02--shards\n2\n--fsync=never\n--log-json\nrest\n--no-log-json\n--idle-ms=5m\n--\n--more")

@@ -158,7 +158,6 @@ static void test_file(void **state)
                                 "roles=\"a # b \\\"c\\\" \\\\d \" # quoted\n"
                                 "push_wait_ms = 2m\n"
                                 "segment_bytes =1G\n"
-                                "retention_bytes = 5k\n"
                                 "retention_bytes = -1\n"
                                 "fsync = interval\n"
                                 "verify = off\n"
@@ -210,6 +209,13 @@ static void test_file_errors(void **state)
     assert_file_error("roles = \"a\" b",
                       "clymq.conf:1: there is text after the closing quote: remove it, or put \\ before "
                       "quotes inside");
+    assert_file_error(
+        "\nretention_bytes = 5k\nratio = 1\n\nretention_bytes = -1\n",
+        "clymq.conf:5: \"retention_bytes\" was set at clymq.conf:2 already: remove one of the lines");
+    assert_file_error("verify = no\nverify = no",
+                      "clymq.conf:2: \"verify\" was set at clymq.conf:1 already: remove one of the lines");
+    assert_file_error("roles =\nroles = \"open",
+                      "clymq.conf:2: \"roles\" was set at clymq.conf:1 already: remove one of the lines");
     assert_file_error("verify = \x1b[31m", "clymq.conf:1: \"?[31m\" is not a switch: use true or false");
     strbuf_free(&error);
     assert_int_equal(options_parse_file(table, &values, "f", bytes_of("roles = a\0b", 11), &error),
@@ -269,6 +275,16 @@ static void test_flags(void **state)
     for (int i = 0; i < argc; i++)
         assert_string_equal(argv[i], rest[i]);
     assert_null(argv[argc]);
+}
+
+/* Of flags the last counts, so that a script's can be overridden by what is put behind them. */
+static void test_flags_given_twice(void **state)
+{
+    FLAGS("--ratio=3", "--data-dir", "a", "--ratio", "4", "--verify", "--data-dir=b", "--no-verify");
+    assert_int_equal(options_parse_flags(table, &values, &argc, argv, &error), 0);
+    assert_int_equal(values.ratio, 4);
+    assert_string_equal(values.data_dir, "b");
+    assert_false(values.verify);
 }
 
 static void assert_flag_error(char *flag, char *next, const char *want)
@@ -558,11 +574,14 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),    TEST(test_file),    TEST(test_file_errors),
-        TEST(test_environment), TEST(test_flags),   TEST(test_flag_errors),
-        TEST(test_precedence),  TEST(test_units),   TEST(test_get_gives_back_what_the_file_takes),
-        TEST(test_suggestions), TEST(test_help),    TEST(test_reference),
-        TEST(test_manual),      TEST(test_example), TEST(test_failing_allocation),
+        TEST(test_defaults),    TEST(test_file),
+        TEST(test_file_errors), TEST(test_environment),
+        TEST(test_flags),       TEST(test_flags_given_twice),
+        TEST(test_flag_errors), TEST(test_precedence),
+        TEST(test_units),       TEST(test_get_gives_back_what_the_file_takes),
+        TEST(test_suggestions), TEST(test_help),
+        TEST(test_reference),   TEST(test_manual),
+        TEST(test_example),     TEST(test_failing_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
