@@ -421,6 +421,9 @@ static int produce_run(void *values_ptr, int argc, char **argv)
     struct run run = {.values = values, .topic = argv[0]};
     int fd = STDIN_FILENO;
     const char *name = "standard input";
+    if (values->key_separator && !*values->key_separator)
+        return cli_usage("--key-separator is empty: give the text between key and value, such as :, or leave "
+                         "the flag out for messages without keys");
     if (values->file && strcmp(values->file, "-") != 0) {
         name = values->file;
         fd = open(name, O_RDONLY | O_CLOEXEC);
