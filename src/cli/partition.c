@@ -106,7 +106,8 @@ static int find_ack(clymq_client *client, const char *topic, const char *partiti
     }
     json_decref(root);
     if (code)
-        cli_complain("partition %s: %s", partition, error_sentence(CLYMQ_EPARTITION_UNKNOWN));
+        cli_complain("unknown partition %s of topic %s: see the names that it has (clymq topic describe)",
+                     partition, topic);
     return code;
 }
 

@@ -107,8 +107,11 @@ struct topic_op {
 void *topic_op_new(size_t size, void (*begin)(struct op *op), const char *topic, const char *partition,
                    coord_done done, void *ctx);
 void topic_op_submit(struct coord *coord, struct topic_op *op);
-/* The topic and the partition, ready for use; otherwise NULL and the operation is finished. */
+/* The topic and the partition, ready for use; otherwise NULL and the operation is finished. Where none has
+ * the name: with the advice to look for the right one, since nobody creates what is to be changed or deleted;
+ * of a topic that is to get something, _find_topic_for_more, with that to create it. */
 struct registry_topic *topic_op_find_topic(struct topic_op *op);
+struct registry_topic *topic_op_find_topic_for_more(struct topic_op *op);
 struct registry_partition *topic_op_find_partition(struct topic_op *op);
 /* What was found before, or NULL where it is gone. */
 struct registry_topic *topic_op_topic(const struct topic_op *op);

@@ -83,7 +83,7 @@ static void create_begin(struct op *base)
 {
     struct topic_op *op = (struct topic_op *)base;
     struct coord *coord = base->task.coord;
-    struct registry_topic *topic = topic_op_find_topic(op);
+    struct registry_topic *topic = topic_op_find_topic_for_more(op);
     if (!topic || create_refused(op, topic))
         return;
     struct registry_partition *partition;

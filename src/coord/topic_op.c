@@ -60,7 +60,7 @@ void topic_op_submit(struct coord *coord, struct topic_op *op)
     op_submit(coord, &op->op, "topic %s", op->topic);
 }
 
-struct registry_topic *topic_op_find_topic(struct topic_op *op)
+static struct registry_topic *find_topic(struct topic_op *op, const char *advice)
 {
     const struct coord *coord = op->op.task.coord;
     if (name_check(bytes_of_text(op->topic)) || (op->partition && name_check(bytes_of_text(op->partition)))) {
@@ -69,12 +69,21 @@ struct registry_topic *topic_op_find_topic(struct topic_op *op)
     }
     struct registry_topic *topic = coord_topic(coord, op->topic);
     if (!topic) {
-        op_finish(&op->op, CLYMQ_ETOPIC_UNKNOWN, "unknown topic %s: create it first (clymq topic create)",
-                  op->topic);
+        op_finish(&op->op, CLYMQ_ETOPIC_UNKNOWN, "unknown topic %s: %s", op->topic, advice);
         return NULL;
     }
     op->topic_id = topic->id;
     return topic;
+}
+
+struct registry_topic *topic_op_find_topic(struct topic_op *op)
+{
+    return find_topic(op, "see the names that there are (clymq topic list)");
+}
+
+struct registry_topic *topic_op_find_topic_for_more(struct topic_op *op)
+{
+    return find_topic(op, "create it first (clymq topic create)");
 }
 
 struct registry_partition *topic_op_find_partition(struct topic_op *op)
@@ -85,8 +94,8 @@ struct registry_partition *topic_op_find_partition(struct topic_op *op)
     struct registry_partition *partition = registry_find_partition(topic, op->partition);
     if (!partition || partition->state != STATE_READY) {
         op_finish(&op->op, CLYMQ_EPARTITION_UNKNOWN,
-                  "unknown partition %s of topic %s: create it first (clymq partition create)", op->partition,
-                  op->topic);
+                  "unknown partition %s of topic %s: see the names that it has (clymq topic describe)",
+                  op->partition, op->topic);
         return NULL;
     }
     op->number = partition->number;

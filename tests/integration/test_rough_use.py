@@ -54,7 +54,13 @@ class RoughUse(unittest.TestCase):
         self.run_("topic", "create", "there")
         for arguments, words in (
             (("topic", "describe", "nope"), ("nope", "create it first")),
-            (("topic", "delete", "nope", "--yes"), ("nope",)),
+            (("topic", "delete", "nope", "--yes"), ("nope", "clymq topic list")),
+            (("topic", "set", "nope", "--retention", "1d"), ("nope", "clymq topic list")),
+            (("partition", "create", "nope", "p"), ("topic nope", "create it first")),
+            (("partition", "delete", "nope", "p", "--yes"), ("topic nope", "clymq topic list")),
+            (("partition", "delete", "there", "nope", "--yes"), ("partition nope of topic there", "clymq topic describe")),
+            (("partition", "set", "there", "nope", "--ack", "1"), ("partition nope of topic there", "clymq topic describe")),
+            (("partition", "set", "there", "nope", "--replicas", "1"), ("partition nope of topic there", "clymq topic describe")),
             (("topic", "create", "there"), ("already exists",)),
             (("consume", "nope", "--exit-at-end"), ("nope", "create it first")),
             (("produce", "nope"), ("nope", "create it first")),
@@ -64,6 +70,8 @@ class RoughUse(unittest.TestCase):
             done = self.run_(*arguments, code=1, stdin=b"x\n")
             for word in words:
                 self.assertIn(word, done.stderr.decode(), arguments)
+            if arguments[1] in ("delete", "set"):
+                self.assertNotIn("create", done.stderr.decode(), arguments)
         done = self.run_("topic", "create", "there", code=1)
         self.assertEqual(done.stderr, b"clymq: topic there already exists\n")
 

@@ -103,7 +103,9 @@ static void test_refusals(void **state)
     assert_int_equal(do_set_state(&h, "t", "0", -2, 1, &r), CLYMQ_EACK_LEVEL);
     assert_int_equal(do_set_state(&h, "t", "0", 1, 128, &r), CLYMQ_EINVAL);
     assert_int_equal(do_set_state(&h, "t", "9", 1, 1, &r), CLYMQ_EPARTITION_UNKNOWN);
+    assert_non_null(strstr(r.sentence, "clymq topic describe"));
     assert_int_equal(do_set_state(&h, "x", "0", 1, 1, &r), CLYMQ_ETOPIC_UNKNOWN);
+    assert_non_null(strstr(r.sentence, "clymq topic list"));
     expect_blocks("0 open 0--1 0 -1;");
 }
 

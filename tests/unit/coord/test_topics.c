@@ -95,7 +95,11 @@ static void test_partitions(void **state)
     assert_ok(do_delete_partition(&h, "北京", "上海", &r));
     assert_int_equal(fake_broker_partition(&h.broker, id, 1)->block_count, 0);
     assert_error(do_find(&h, "北京", "上海", 5000, &r), CLYMQ_EPARTITION_UNKNOWN, "上海");
-    assert_error(do_delete_partition(&h, "北京", "上海", &r), CLYMQ_EPARTITION_UNKNOWN, "上海");
+    assert_error(do_delete_partition(&h, "北京", "上海", &r), CLYMQ_EPARTITION_UNKNOWN,
+                 "unknown partition 上海 of topic 北京: see the names that it has (clymq topic describe)");
+    assert_error(do_delete_partition(&h, "南京", "上海", &r), CLYMQ_ETOPIC_UNKNOWN,
+                 "unknown topic 南京: see the names that there are (clymq topic list)");
+    assert_error(do_create_partition(&h, "南京", "上海", &r), CLYMQ_ETOPIC_UNKNOWN, "create it first");
     /* The name is free again, the number is not. */
     assert_ok(do_create_partition(&h, "北京", "上海", &r));
     assert_ok(do_find(&h, "北京", "上海", 5000, &r));
