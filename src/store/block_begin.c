@@ -146,8 +146,15 @@ static int remove_snapshot(struct recovery *recovery, int64_t offset)
  * it knows nothing of. */
 static int remove_unusable_snapshot(struct recovery *recovery, int64_t offset)
 {
+    struct block *block = recovery->block;
     int error = remove_snapshot(recovery, offset);
-    return error ? error : io_fs_sync_dir(recovery->block->store->fs, recovery->dir);
+    if (error)
+        return error;
+    block->dir_unsynced = true;
+    error = io_fs_sync_dir(block->store->fs, recovery->dir);
+    if (!error)
+        block->dir_unsynced = false;
+    return error;
 }
 
 /* Tries snapshots from the newest on. Afterwards replay_from says from where the owner wants batches, and

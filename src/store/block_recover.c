@@ -376,6 +376,7 @@ static int open_good(struct recovery *recovery)
 {
     struct block *block = recovery->block;
     struct store *store = block->store;
+    block->dir_unsynced |= store->folders_unsure;
     if (recovery->stopped) {
         int error = cut(recovery);
         if (error)
@@ -537,6 +538,7 @@ int block_open(struct store *store, const struct block_key *key, const struct bl
     mem_free(recovery.buffer);
     mem_free(recovery.snapshots);
     if (error) {
+        store->folders_unsure |= recovery.block->dir_unsynced;
         block_free(recovery.block);
         return error;
     }

@@ -127,6 +127,8 @@ struct store {
     struct list trash; /* struct trash_job: files to be removed once the log start is durable */
 
     bool cannot_reserve; /* the file system has no fallocate */
+    bool folders_unsure; /* an open failed that had removed files, perhaps not durably: those opened since
+                            sync their folders */
     bool full;
     uint64_t refused_bytes; /* the smallest append refused since it got full; 0 = none is small enough */
     struct io_timer space_timer;
