@@ -10,10 +10,8 @@
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
-#include <time.h>
 
 #include "io/thread.h"
 
@@ -111,71 +109,52 @@ static void another_policy_stays(void **state)
     assert_int_equal(seen.policy, SCHED_IDLE);
 }
 
-/* Two threads that always have work, on one processor. */
-enum { TURNS = 500, TURN_NS = 100000 };
-struct rivals {
-    pthread_barrier_t start;
-    bool short_turns;
-    atomic_int next_id, running; /* who had the last turn */
-    atomic_int changes;
-};
+/* In place of the system's: how often a thread gave its turn away. */
+static _Thread_local int yields;
 
-/* Not by the thread's own clock: reading that makes the kernel look whether the slice is over. */
-static void work(void)
+int sched_yield(void)
 {
-    struct timespec begun, now;
-    clock_gettime(CLOCK_MONOTONIC, &begun);
-    do
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    while ((now.tv_sec - begun.tv_sec) * 1000000000 + now.tv_nsec - begun.tv_nsec < TURN_NS);
+    yields++;
+    return 0;
 }
+
+enum { SLICE_NS = 100000 }; /* what short turns last */
+
+struct turns {
+    bool short_turns, granted;
+    int after_less, after_one, after_two;
+};
 
 static void *take_turns(void *ctx)
 {
-    struct rivals *rivals = ctx;
-    int id = atomic_fetch_add(&rivals->next_id, 1);
-    if (rivals->short_turns)
-        (void)io_thread_short_turns();
-    pthread_barrier_wait(&rivals->start);
-    for (int i = 0; i < TURNS; i++) {
-        if (atomic_exchange(&rivals->running, id) != id)
-            atomic_fetch_add(&rivals->changes, 1);
-        work();
-        io_thread_worked(TURN_NS);
-    }
+    struct turns *turns = ctx;
+    turns->granted = turns->short_turns && io_thread_short_turns();
+    for (int i = 0; i < 9; i++)
+        io_thread_worked(SLICE_NS / 10);
+    turns->after_less = yields;
+    io_thread_worked(SLICE_NS / 10);
+    turns->after_one = yields;
+    io_thread_worked(SLICE_NS / 2); /* counted from the last yield on */
+    io_thread_worked(3 * SLICE_NS);
+    turns->after_two = yields;
     return NULL;
 }
 
-/* How often the turn went from one to the other. */
-static int compete(bool short_turns)
+static void short_turns_end_with_rounds(void **state)
 {
-    struct rivals rivals = {.short_turns = short_turns};
-    pthread_t threads[2];
-    pthread_barrier_init(&rivals.start, NULL, 2);
-    for (int i = 0; i < 2; i++)
-        assert_int_equal(io_thread_start("rival", take_turns, &rivals, &threads[i]), 0);
-    for (int i = 0; i < 2; i++)
-        pthread_join(threads[i], NULL);
-    pthread_barrier_destroy(&rivals.start);
-    return rivals.changes;
+    struct turns turns = {.short_turns = true};
+    run_and_join(take_turns, &turns);
+    assert_int_equal(turns.granted, short_turns_are_to_be_had());
+    assert_int_equal(turns.after_less, 0);
+    assert_int_equal(turns.after_one, turns.granted ? 1 : 0);
+    assert_int_equal(turns.after_two, turns.granted ? 2 : 0);
 }
 
-static void turns_end_with_rounds(void **state)
+static void other_turns_end_when_the_kernel_says(void **state)
 {
-    cpu_set_t allowed, one;
-    int cpu = 0;
-    assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
-    while (!CPU_ISSET(cpu, &allowed))
-        cpu++;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
-    int changes = compete(true), without = compete(false);
-    assert_int_equal(sched_setaffinity(0, sizeof(allowed), &allowed), 0);
-    print_message("turns changed %d times, %d without\n", changes, without);
-    assert_true(without > 0);
-    if (short_turns_are_to_be_had())
-        assert_true(changes > TURNS / 2 && changes > 2 * without);
+    struct turns turns = {.short_turns = false};
+    run_and_join(take_turns, &turns);
+    assert_int_equal(turns.after_two, 0);
 }
 
 int main(void)
@@ -184,7 +163,8 @@ int main(void)
         cmocka_unit_test(has_its_name_and_leaves_signals_to_others),
         cmocka_unit_test(short_turns_are_granted_and_leave_niceness),
         cmocka_unit_test(another_policy_stays),
-        cmocka_unit_test(turns_end_with_rounds),
+        cmocka_unit_test(short_turns_end_with_rounds),
+        cmocka_unit_test(other_turns_end_when_the_kernel_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
