@@ -3,12 +3,14 @@
  * One lock guards the settings, the clock, the sink and the output, so that a line is never mixed with
  * another and a file is never closed under a writer. Lines that no filter lets through take no lock: the
  * lowest level that any filter allows is kept beside it. A line is built on the stack: logging works when
- * memory has run out. */
+ * memory has run out. Whoever logs holds the lock while it writes, so a write must not wait for a reader that
+ * has stopped: all shards would wait with it (log_output.h). */
 #include "base/log.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -22,11 +24,14 @@
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "base/log_output.h"
 #include "base/utf8.h"
 
 enum { MODULES = 32, MODULE_NAME = 24, MESSAGE_BYTES = 2048 };
-/* Every byte of a message may become \u00xx in JSON. */
-enum { LINE_BYTES = 6 * MESSAGE_BYTES + 256 };
+/* How long an error may wait for the log's reader, and how seldom: who wants to log waits behind it. */
+enum { PATIENCE_MS = 100, PATIENCE_EVERY_MS = 10000 };
+
+static const char cut_mark[] = " (cut)";
 
 struct log_filter {
     enum log_level level; /* of modules not named */
@@ -46,6 +51,10 @@ static int64_t (*clock_read)(void *ctx);
 static void *clock_ctx;
 static void (*sink_call)(void *ctx, enum log_level level, const char *line);
 static void *sink_ctx;
+static _Atomic int64_t dropped_lines;
+static int64_t untold_lines;  /* of those, not told yet */
+static bool torn;             /* the last thing written is part of a line */
+static int64_t patient_at_ms; /* from then on an error may wait */
 /* A sink that logs would wait for its own lock; such lines are dropped. */
 static _Thread_local bool in_sink;
 
@@ -141,10 +150,11 @@ static int open_file(const char *path, bool may_wait)
 {
     const int how = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC;
     int fd = open(path, how | O_NONBLOCK, 0640);
-    if (fd < 0 && errno == ENXIO && may_wait)
-        return open(path, how, 0640);
-    if (fd >= 0)
-        (void)fcntl(fd, F_SETFL, O_APPEND); /* lines wait for a slow reader */
+    if (fd < 0 && errno == ENXIO && may_wait) {
+        fd = open(path, how, 0640);
+        if (fd >= 0)
+            (void)fcntl(fd, F_SETFL, O_APPEND | O_NONBLOCK);
+    }
     return fd;
 }
 
@@ -166,6 +176,7 @@ int log_configure(const struct log_settings *settings)
     int before = output;
     filter = parsed;
     output = opened;
+    torn = false;
     json = settings->json;
     atomic_store_explicit(&lowest_level, filter_lowest(&parsed), memory_order_relaxed);
     configured = true;
@@ -217,18 +228,23 @@ bool log_enabled(enum log_level level, const char *module)
     return level >= allowed;
 }
 
-/* A line while it is built: always room for what the sizes above promise, and cut rather than overrun if not.
- */
+/* A line while it is built, after what has to be said before it. Never longer than what a pipe takes at once:
+ * a message that consists of little but escapes is cut. */
 struct line {
     size_t len;
-    char text[LINE_BYTES];
+    size_t notice_len; /* of what tells of dropped lines, at its beginning; 0 = nothing */
+    char text[LOG_OUTPUT_MAX];
 };
+
+static size_t line_room(const struct line *line)
+{
+    return sizeof(line->text) - 1 - line->len; /* newline or NUL */
+}
 
 static void line_append(struct line *line, const char *text, size_t len)
 {
-    size_t room = sizeof(line->text) - 2 - line->len; /* newline and NUL */
-    if (len > room)
-        len = room;
+    if (len > line_room(line))
+        len = line_room(line);
     memcpy(line->text + line->len, text, len);
     line->len += len;
 }
@@ -259,7 +275,13 @@ static size_t printable_length(const unsigned char *text, size_t len)
 static void line_append_message(struct line *line, const char *message, size_t len, bool as_json)
 {
     const unsigned char *at = (const unsigned char *)message;
+    /* The longest escape, the mark and the end of an object. */
+    const size_t reserve = strlen("\\u00xx") + strlen(cut_mark) + strlen("\"}");
     while (len > 0) {
+        if (line_room(line) < reserve) {
+            line_append(line, cut_mark, strlen(cut_mark));
+            return;
+        }
         size_t part = printable_length(at, len);
         if (as_json && (*at == '"' || *at == '\\'))
             line_printf(line, "\\%c", *at);
@@ -299,7 +321,6 @@ static void line_append_time(struct line *line, int64_t now_us)
 static void line_build(struct line *line, enum log_level level, const char *module, const char *message,
                        size_t len)
 {
-    line->len = 0;
     if (json)
         line_append(line, "{\"time\":\"", 9);
     line_append_time(line, now_us_locked());
@@ -312,17 +333,49 @@ static void line_build(struct line *line, enum log_level level, const char *modu
         line_append(line, "\"}", 2);
 }
 
-static void write_all(int fd, const char *text, size_t len)
+static int64_t monotonic_ms(void)
 {
-    while (len > 0) {
-        ssize_t written = write(fd, text, len);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return; /* nowhere to report that logging fails */
-        text += written;
-        len -= (size_t)written;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* One write for all that is to be said, so that it is there whole or not at all. */
+static void line_output(const struct line *line, enum log_level level)
+{
+    size_t written = log_output_write(output, line->text, line->len);
+    if (written == 0 && level == LOG_ERROR && monotonic_ms() >= patient_at_ms) {
+        patient_at_ms = monotonic_ms() + PATIENCE_EVERY_MS;
+        log_output_await(output, PATIENCE_MS);
+        written = log_output_write(output, line->text, line->len);
     }
+    if (written > 0)
+        torn = line->text[written - 1] != '\n';
+    if (written > 0 && written >= line->notice_len)
+        untold_lines = 0;
+    if (written < line->len) {
+        untold_lines++;
+        atomic_fetch_add_explicit(&dropped_lines, 1, memory_order_relaxed);
+    }
+}
+
+int64_t log_dropped_lines(void)
+{
+    return atomic_load_explicit(&dropped_lines, memory_order_relaxed);
+}
+
+static void line_build_dropped(struct line *line)
+{
+    char message[160];
+    int len =
+        snprintf(message, sizeof(message),
+                 "%" PRId64 " line%s dropped: the log was not read fast enough, or could not be written",
+                 untold_lines, untold_lines == 1 ? " was" : "s were");
+    if (torn)
+        line_append(line, "\n", 1);
+    line_build(line, LOG_WARN, "base", message, (size_t)len);
+    line_append(line, "\n", 1);
+    line->notice_len = line->len;
 }
 
 void log_write(enum log_level level, const char *module, const char *format, ...)
@@ -338,12 +391,14 @@ void log_write(enum log_level level, const char *module, const char *format, ...
     if (len < 0)
         len = snprintf(message, sizeof(message), "(a message that cannot be printed: %s)", format);
     if ((size_t)len >= sizeof(message)) {
-        static const char cut[] = " (cut)";
-        memcpy(message + sizeof(message) - sizeof(cut), cut, sizeof(cut));
+        memcpy(message + sizeof(message) - sizeof(cut_mark), cut_mark, sizeof(cut_mark));
         len = sizeof(message) - 1;
     }
     struct line line;
+    line.len = line.notice_len = 0;
     pthread_mutex_lock(&lock);
+    if (untold_lines > 0 && !sink_call)
+        line_build_dropped(&line);
     line_build(&line, level, module, message, (size_t)len);
     if (sink_call) {
         line.text[line.len] = '\0';
@@ -352,7 +407,7 @@ void log_write(enum log_level level, const char *module, const char *format, ...
         in_sink = false;
     } else {
         line.text[line.len++] = '\n';
-        write_all(output, line.text, line.len);
+        line_output(&line, level);
     }
     pthread_mutex_unlock(&lock);
     errno = errno_before;

@@ -3,9 +3,12 @@
  * A line: 2026-11-22T20:27:01.123456Z INFO  store  recovered partition=orders/0 end=1234. Modules are the
  * folder names. Levels and per-module filters come from the option log_level ("info",
  * "info,store=debug,net=warn") and, as in the original ClyMQ, from the environment's VERBOSE: 0 or unset =
- * the option, 1 = debug everywhere, 2 = trace everywhere. Thread-safe; a line is one write(2). Library code
- * (libclymq) is silent unless the application turns logging on. The clock is replaceable, so that simulated
- * runs print simulated time and stay equal to the byte. */
+ * the option, 1 = debug everywhere, 2 = trace everywhere. Thread-safe; a line is one write(2), of PIPE_BUF
+ * bytes at most. Nobody waits for who reads the log: a line that cannot be written at once is dropped, and
+ * the next one that can be is preceded by how many were. Errors, which may be a program's last words, wait
+ * for up to 100 ms, once in 10 s. Plain files are waited for. Library code (libclymq) is silent unless the
+ * application turns logging on. The clock is replaceable, so that simulated runs print simulated time and
+ * stay equal to the byte. */
 #ifndef CLYMQ_BASE_LOG_H
 #define CLYMQ_BASE_LOG_H
 
@@ -28,6 +31,9 @@ int log_configure(const struct log_settings *settings);
 void log_set_clock(int64_t (*wall_us)(void *ctx), void *ctx);
 /* Every line goes to sink instead of a file (tests, libclymq); NULL turns it off. line has no newline. */
 void log_set_sink(void (*sink)(void *ctx, enum log_level level, const char *line), void *ctx);
+
+/* Lines that could not be written, since the process began. */
+int64_t log_dropped_lines(void);
 
 bool log_enabled(enum log_level level, const char *module);
 void log_write(enum log_level level, const char *module, const char *format, ...)

@@ -339,6 +339,11 @@ int server_open(const struct server_options *options, struct strbuf *error, stru
     server->metrics = metrics_new();
     result = server->metrics ? memory_add_metrics(server->metrics) : CLYMQ_ENOMEM;
     if (!result)
+        result = metrics_register_read(server->metrics, METRIC_COUNTER, "clymq_log_dropped_lines_total",
+                                       "Lines of the server's own log that were dropped, since who reads it "
+                                       "had stopped or was too slow, or its disk was full",
+                                       log_dropped_lines);
+    if (!result)
         result = open_folder(server, error);
     if (!result)
         result = choose_broker_id(server, error);

@@ -1,5 +1,6 @@
 """What docs/operations.md promises operators: options, metrics, health, log files, reloading, backup, ends."""
 
+import fcntl
 import json
 import os
 import re
@@ -119,6 +120,31 @@ class Running(unittest.TestCase):
         metrics = fetch(server, "/metrics")[1]
         stored = sum(int(value) for value in re.findall(r"^clymq_push_messages_total\{.*\} (\d+)$", metrics, re.MULTILINE))
         self.assertEqual(stored, 104)
+
+    def test_log_that_nobody_reads(self):
+        """The server goes on although its standard error is a full pipe; it says later what is missing."""
+        self.configure(log_level="trace")
+        server = self.server()
+        read_end, write_end = os.pipe()
+        self.addCleanup(os.close, read_end)
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+        server.log.close()
+        server.log = os.fdopen(write_end, "wb")
+        server.start()
+        for number in range(100):
+            harness.clymq(server, "topic", "create", f"topic{number}", "--partitions", 1, limit_s=20)
+            dropped = re.search(r"^clymq_log_dropped_lines_total (\d+)$", fetch(server, "/metrics")[1], re.MULTILINE)
+            if int(dropped.group(1)) > 100:
+                break
+        self.assertGreater(int(dropped.group(1)), 100)
+        text = os.read(read_end, 1 << 20)
+        harness.clymq(server, "topic", "create", "again")
+        text += os.read(read_end, 1 << 20)
+        self.assertEqual(server.stop(), 0)
+        server.log.close()
+        self.assertRegex(text, rb"\n[-0-9T:.]+Z WARN  base   \d+ lines were dropped: ")
+        for line in text.splitlines():
+            self.assertRegex(line, rb"^[-0-9T:.]+Z [A-Z]+ +[a-z]+ +.*$")
 
     def test_reload(self):
         self.configure(log_file=self.log, push_wait_ms="5s", segment_bytes="1M")

@@ -1,6 +1,9 @@
-/* log.h: filters, both line formats, control characters, files, rate limit, VERBOSE, sinks, threads. */
+/* log.h: filters, both line formats, control characters, files, rate limit, VERBOSE, sinks, threads,
+ * readers that stall. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,7 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -314,6 +320,230 @@ static void test_threads_do_not_mix_lines(void **state)
     assert_int_equal(count, 2000);
 }
 
+/* ---- readers that stall ---- */
+
+static const char stalled_line[] = "2026-11-22T20:27:01.123456Z INFO  store  nobody reads this line";
+
+static const char notice[] = "2026-11-22T20:27:01.123456Z WARN  base   ";
+
+static int64_t monotonic_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Standard error is `out` until the handle comes back; a log that blocks ends the test. */
+static int stderr_take(int out)
+{
+    int kept = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    assert_true(kept >= 0 && dup2(out, STDERR_FILENO) == STDERR_FILENO);
+    log_set_sink(NULL, NULL);
+    alarm(20);
+    return kept;
+}
+
+static void stderr_give_back(int kept)
+{
+    alarm(0);
+    log_set_sink(sink_test, NULL);
+    assert_int_equal(dup2(kept, STDERR_FILENO), STDERR_FILENO);
+    close(kept);
+}
+
+/* Everything that is there; a terminal needs a moment to hand it on. */
+static size_t drain(int in, char *text, size_t cap)
+{
+    size_t len = 0;
+    ssize_t got = 1;
+    while (got > 0 && poll(&(struct pollfd){.fd = in, .events = POLLIN}, 1, 100) > 0) {
+        got = read(in, text + len, cap - 1 - len);
+        len += got > 0 ? (size_t)got : 0;
+    }
+    text[len] = '\0';
+    return len;
+}
+
+static void log_while_nobody_reads(int count)
+{
+    for (int i = 0; i < count; i++)
+        log_info("nobody reads this line");
+}
+
+/* Logs to `out` with nobody reading `in`, then reads and logs once more: every line is there or was told as
+ * dropped. What can tear a line takes some more now and then, though nobody reads. */
+static void check_stalled(int out, int in, bool may_tear)
+{
+    enum { LINES = 5000, CAP = 1 << 20 };
+    char *text = malloc(CAP), after[1000], expected[1000];
+    int whole = 0, torn = 0;
+    int64_t told = 0;
+    assert_non_null(text);
+    int kept = stderr_take(out);
+    int64_t dropped = log_dropped_lines();
+    log_while_nobody_reads(LINES);
+    dropped = log_dropped_lines() - dropped;
+    size_t len = drain(in, text, CAP);
+    log_info("read again");
+    log_info("and again");
+    drain(in, after, sizeof(after));
+    stderr_give_back(kept);
+    bool is_torn = len > 0 && text[len - 1] != '\n';
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        if (strcmp(line, stalled_line) == 0)
+            whole++;
+        else if (strncmp(line, notice, strlen(notice)) == 0 && strstr(line, "could not be written"))
+            told += strtol(line + strlen(notice), NULL, 10);
+        else
+            torn++;
+    }
+    free(text);
+    assert_true(whole > 0 && whole < LINES);
+    assert_true(torn == 0 || may_tear);
+    assert_int_equal(dropped, LINES - whole);
+    snprintf(expected, sizeof(expected),
+             "%s%s%d lines were dropped: the log was not read fast "
+             "enough, or could not be written\n"
+             "2026-11-22T20:27:01.123456Z INFO  store  read again\n"
+             "2026-11-22T20:27:01.123456Z INFO  store  and again\n",
+             is_torn ? "\n" : "", notice, (int)(dropped - told));
+    assert_string_equal(after, expected);
+}
+
+static void test_pipe_that_nobody_reads(void **state)
+{
+    int fds[2];
+    assert_int_equal(pipe(fds), 0);
+    check_stalled(fds[1], fds[0], false);
+    assert_false(fcntl(fds[1], F_GETFL) & O_NONBLOCK); /* others may share it */
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void test_sockets_that_nobody_reads(void **state)
+{
+    static const int types[] = {SOCK_STREAM, SOCK_DGRAM};
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        int fds[2];
+        assert_int_equal(socketpair(AF_UNIX, types[i], 0, fds), 0);
+        check_stalled(fds[1], fds[0], types[i] == SOCK_STREAM);
+        close(fds[0]);
+        close(fds[1]);
+    }
+}
+
+static void test_terminal_that_nobody_reads(void **state)
+{
+    int in = posix_openpt(O_RDWR | O_NOCTTY);
+    if (in < 0 || grantpt(in) || unlockpt(in))
+        skip();
+    int out = open(ptsname(in), O_WRONLY | O_NOCTTY);
+    if (out < 0)
+        skip();
+    struct termios raw;
+    assert_int_equal(tcgetattr(out, &raw), 0);
+    cfmakeraw(&raw);
+    assert_int_equal(tcsetattr(out, TCSANOW, &raw), 0);
+    check_stalled(out, in, true);
+    assert_false(fcntl(out, F_GETFL) & O_NONBLOCK);
+    close(out);
+    close(in);
+}
+
+static void test_log_file_that_is_a_pipe_nobody_reads(void **state)
+{
+    char path[] = "/tmp/clymq-log-XXXXXX", text[100000];
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    int in = open(path, O_RDONLY | O_NONBLOCK);
+    log_set_sink(NULL, NULL);
+    assert_int_equal(log_configure(&(struct log_settings){.filter = "info", .path = path}), 0);
+    alarm(20);
+    log_while_nobody_reads(5000);
+    assert_true(drain(in, text, sizeof(text)) > 0);
+    log_info("read again");
+    drain(in, text, sizeof(text));
+    alarm(0);
+    assert_non_null(strstr(text, " lines were dropped: "));
+    assert_non_null(strstr(text, "INFO  store  read again\n"));
+    assert_int_equal(configure("info", false), 0);
+    close(in);
+    unlink(path);
+}
+
+/* What is longer than PIPE_BUF could block although the pipe takes something, or be mixed with others. */
+static void test_no_line_is_longer_than_a_pipe_takes_at_once(void **state)
+{
+    char message[3000], text[PIPE_BUF + 100];
+    for (int variant = 0; variant < 4; variant++) {
+        const bool as_json = variant & 1;
+        memset(message, variant & 2 ? '\x01' : '"', sizeof(message) - 1);
+        message[sizeof(message) - 1] = '\0';
+        assert_int_equal(configure("info", as_json), 0);
+        int fds[2];
+        assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+        int kept = stderr_take(fds[1]);
+        while (poll(&(struct pollfd){.fd = fds[1], .events = POLLOUT}, 1, 0) > 0)
+            log_info("%s", message);
+        size_t count = 0, len;
+        while ((len = (size_t)read(fds[0], text, sizeof(text) - 1)) != (size_t)-1) {
+            text[len] = '\0';
+            for (const char *end = text; (end = strchr(end, '\n')); end++) {
+                assert_memory_equal(end - (as_json ? 8 : 6), as_json ? " (cut)\"}" : " (cut)",
+                                    as_json ? 8 : 6);
+                count++;
+            }
+        }
+        assert_true(count > 1);
+        log_info("dropped? %s", message); /* a whole pipe is free: everything fits */
+        log_info("%s", message);
+        len = (size_t)read(fds[0], text, sizeof(text) - 1);
+        stderr_give_back(kept);
+        assert_true(len > 2000 && len < sizeof(text));
+        close(fds[0]);
+        close(fds[1]);
+    }
+}
+
+static void *thread_read_late(void *arg)
+{
+    static char text[1 << 18];
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    drain(*(const int *)arg, text, sizeof(text));
+    return text;
+}
+
+/* An error may be the last that a program says: it gives a slow reader some time, but not a dead one, twice.
+ */
+static void test_errors_wait_for_a_moment(void **state)
+{
+    int fds[2];
+    pthread_t reader;
+    void *text;
+    assert_int_equal(pipe(fds), 0);
+    int kept = stderr_take(fds[1]);
+    log_while_nobody_reads(5000);
+    assert_int_equal(pthread_create(&reader, NULL, thread_read_late, &fds[0]), 0);
+    log_error("last words");
+    assert_int_equal(pthread_join(reader, &text), 0);
+    assert_non_null(strstr(text, "lines were dropped"));
+    assert_non_null(strstr(text, "ERROR store  last words\n"));
+    log_while_nobody_reads(5000);
+    int64_t begun_ms = monotonic_ms();
+    for (int i = 0; i < 1000; i++)
+        log_error("nobody reads this either");
+    int64_t took_ms = monotonic_ms() - begun_ms;
+    drain(fds[0], text, 1 << 18);
+    log_info("nothing is left to be told");
+    stderr_give_back(kept);
+    assert_true(took_ms < 5000);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void test_needs_no_memory(void **state)
 {
     mem_fail_nth(1);
@@ -338,6 +568,12 @@ int main(void)
         TEST(test_file),
         TEST(test_pipe_without_a_reader),
         TEST(test_threads_do_not_mix_lines),
+        TEST(test_pipe_that_nobody_reads),
+        TEST(test_sockets_that_nobody_reads),
+        TEST(test_terminal_that_nobody_reads),
+        TEST(test_log_file_that_is_a_pipe_nobody_reads),
+        TEST(test_no_line_is_longer_than_a_pipe_takes_at_once),
+        TEST(test_errors_wait_for_a_moment),
         TEST(test_needs_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
