@@ -40,6 +40,8 @@ int coord_open(const struct coord_config *config, struct coord **ret_coord)
     coord->shard = config->shard;
     coord->meta = config->meta;
     coord->config = *config;
+    if (!coord->config.max_topics)
+        coord->config.max_topics = 100000;
     if (!coord->config.max_topic_partitions)
         coord->config.max_topic_partitions = 20000;
     if (!coord->config.max_partitions)

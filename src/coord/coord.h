@@ -29,6 +29,7 @@ struct coord_config {
     const char *root;              /* of the tree, such as "/ClyMQ"; copied */
     const char *name;              /* who this coordinator is, written to /Coordinator; copied */
     const char *address;           /* where clients reach it, "host:port"; copied */
+    uint32_t max_topics;           /* in all, with and without partitions; 0 = 100,000 */
     uint32_t max_topic_partitions; /* per topic; 0 = 20,000 */
     uint32_t max_partitions;       /* in all; 0 = 200,000 */
     uint32_t broker_calls;         /* calls to brokers under way at once; 0 = 512 */

@@ -46,6 +46,9 @@ static bool create_refused(struct topic_create *create)
         op_finish(op, create->bad, "%s", create->bad_text);
     else if (there && there->state == STATE_READY)
         op_finish(op, CLYMQ_EEXIST, "topic %s already exists", create->base.topic);
+    else if (!there && map_count(coord->registry.topics) >= coord->config.max_topics)
+        op_finish(op, CLYMQ_ELIMIT, "there are %zu topics, and there may be %u in all: delete one first",
+                  map_count(coord->registry.topics), coord->config.max_topics);
     else if (create->partitions > coord->config.max_topic_partitions)
         op_finish(op, CLYMQ_ELIMIT, "%u partitions are too many: a topic may have %u", create->partitions,
                   coord->config.max_topic_partitions);

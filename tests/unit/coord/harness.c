@@ -39,6 +39,7 @@ void harness_open(struct harness *h)
                                   .root = "/test/ClyMQ",
                                   .name = "one",
                                   .address = "127.0.0.1:7878",
+                                  .max_topics = h->max_topics,
                                   .max_topic_partitions = h->max_topic_partitions,
                                   .retry_ms = 50,
                                   .on_lost = harness_lost,

@@ -29,7 +29,7 @@ struct harness {
     struct fake_broker broker;
     int lost;              /* told by on_lost */
     uint64_t max_delay_ns; /* of metadata */
-    uint32_t max_topic_partitions;
+    uint32_t max_topics, max_topic_partitions;
 };
 
 enum { REPLY_LOCATIONS = 64 };

@@ -80,6 +80,37 @@ static void test_refusals(void **state)
     assert_ok(do_find(&h, name, name, 5000, &r));
 }
 
+/* Topics without partitions take memory, too. */
+static void test_too_many_topics(void **state)
+{
+    harness_stop(&h);
+    h.max_topics = 3;
+    harness_start(&h);
+    size_t before = harness_count_nodes(&h, "/test");
+    assert_ok(do_create_topic(&h, "a", 0, COORD_ACK_UNSET, NULL, &r));
+    assert_ok(do_create_topic(&h, "b", 2, COORD_ACK_UNSET, NULL, &r));
+    assert_ok(do_create_topic(&h, "c", 0, COORD_ACK_UNSET, NULL, &r));
+    size_t full = harness_count_nodes(&h, "/test");
+    assert_error(do_create_topic(&h, "d", 0, COORD_ACK_UNSET, NULL, &r), CLYMQ_ELIMIT, "3 topics");
+    assert_error(do_create_topic(&h, "c", 0, COORD_ACK_UNSET, NULL, &r), CLYMQ_EEXIST, "c");
+    assert_int_equal(harness_count_nodes(&h, "/test"), full);
+    assert_ok(do_create_partition(&h, "a", "p", &r)); /* which has a limit of its own */
+    assert_ok(do_delete_topic(&h, "b", &r));
+    assert_ok(do_create_topic(&h, "d", 1, COORD_ACK_UNSET, NULL, &r));
+    assert_error(do_create_topic(&h, "b", 0, COORD_ACK_UNSET, NULL, &r), CLYMQ_ELIMIT, "3 topics");
+    /* What a limit that was higher let in is not lost. */
+    harness_stop(&h);
+    h.max_topics = 1;
+    harness_start(&h);
+    assert_ok(do_find(&h, "a", "p", 5000, &r));
+    assert_ok(do_find(&h, "d", "0", 5000, &r));
+    assert_ok(do_delete_topic(&h, "d", &r));
+    assert_error(do_create_topic(&h, "d", 0, COORD_ACK_UNSET, NULL, &r), CLYMQ_ELIMIT, "2 topics");
+    assert_ok(do_delete_topic(&h, "a", &r));
+    assert_ok(do_delete_topic(&h, "c", &r));
+    assert_int_equal(harness_count_nodes(&h, "/test"), before);
+}
+
 static void test_partitions(void **state)
 {
     assert_ok(do_create_topic(&h, "北京", 0, COORD_ACK_UNSET, NULL, &r));
@@ -422,6 +453,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_create_and_find),
         T(test_refusals),
+        T(test_too_many_topics),
         T(test_partitions),
         T(test_delete_topic),
         T(test_delete_while_opening),
