@@ -10,6 +10,7 @@
 #include "client/core.h"
 #include "sim/history.h"
 #include "sim/machine.h"
+#include "sim/value.h"
 
 enum { POLL_MAX_MS = 200 };
 
@@ -42,6 +43,20 @@ static struct place *place_of(struct consumer *consumer, const clymq_message *me
     return NULL;
 }
 
+static void check_header(struct consumer *consumer, const struct message *known, const clymq_message *message)
+{
+    struct history *history = consumer->run->history;
+    uint32_t number = (uint32_t)(known - history->messages);
+    struct value_extras extras = value_extras_of(number);
+
+    for (size_t i = 0; known->has_extras && i < message->header_count; i++)
+        if (strcmp(message->headers[i].key, "n") != 0 ||
+            !bytes_equal(bytes_of(message->headers[i].value, message->headers[i].value_len),
+                         bytes_of_text(extras.key)))
+            run_violation(consumer->run, "I2", "%s was served %s with another header than it was sent with",
+                          history_message_text(history, number), consumer->name);
+}
+
 static void take(struct consumer *consumer, const clymq_message *message)
 {
     struct history *history = consumer->run->history;
@@ -62,8 +77,13 @@ static void take(struct consumer *consumer, const clymq_message *message)
     /* One that began at the beginning follows the log's start by itself. */
     if (!place->slot->retained)
         history_passed(history, track, consumer->name, place->offset, message->offset);
-    history_saw(history, &read, track, consumer->name, message->offset,
-                bytes_of(message->value, message->value_len));
+    struct message *known = history_saw(history, &read, track, consumer->name, message->offset,
+                                        bytes_of(message->value, message->value_len));
+    if (known) {
+        history_saw_extras(history, known, consumer->name, bytes_of(message->key, message->key_len),
+                           message->timestamp_ms, message->header_count);
+        check_header(consumer, known, message);
+    }
     consumer->run->result->counts.read++;
     place->offset = message->offset + 1;
 }

@@ -379,6 +379,27 @@ struct message *history_saw(struct history *history, const struct history_read *
     return message;
 }
 
+void history_saw_extras(struct history *history, const struct message *message, const char *who,
+                        struct bytes key, int64_t timestamp_ms, size_t header_count)
+{
+    uint32_t number = (uint32_t)(message - history->messages);
+    struct value_extras extras = value_extras_of(number);
+    const char *wanted = extras.has_key ? extras.key : "";
+
+    if (!message->has_extras)
+        return;
+    if (!bytes_equal(key, bytes_of_text(wanted)))
+        run_violation(history->run, "I2", "%s was sent with the key \"%s\", and %s was served \"%.*s\"",
+                      history_message_text(history, number), wanted, who, (int)key.len,
+                      key.len ? (const char *)key.ptr : "");
+    if (header_count != extras.has_header)
+        run_violation(history->run, "I2", "%s was served %s with %zu headers",
+                      history_message_text(history, number), who, header_count);
+    if (timestamp_ms != message->timestamp_ms)
+        run_violation(history->run, "I2", "%s was sent at %" PRId64 " ms, and %s was served %" PRId64,
+                      history_message_text(history, number), message->timestamp_ms, who, timestamp_ms);
+}
+
 void history_passed(struct history *history, struct track *track, const char *who, int64_t from, int64_t to)
 {
     if (!track || track->damaged)

@@ -23,6 +23,8 @@ struct message {
     bool resent;     /* more than one try was made, perhaps at different tracks */
     bool ordered;    /* its client's ordered messages keep their order within a track */
     bool drained;    /* was in the final drain */
+    bool has_extras; /* was sent with value_extras_of its number and this time */
+    int64_t timestamp_ms;
     uint32_t hazard; /* history->hazard when it was first pushed */
     uint32_t link;   /* which of its client's connections it was first sent on, from 1; 0 = not known */
     uint64_t begun_ns, ended_ns;
@@ -117,6 +119,9 @@ void history_told(struct history *history, const struct history_read *read, stru
  * concluded from places: a batch's base offset is outside its checksum. */
 struct message *history_saw(struct history *history, const struct history_read *read, struct track *track,
                             const char *who, int64_t offset, struct bytes value);
+/* What came with the value of that message, as returned: as it was sent, where that is known. */
+void history_saw_extras(struct history *history, const struct message *message, const char *who,
+                        struct bytes key, int64_t timestamp_ms, size_t header_count);
 /* A reader went past [from, to) and was served nothing there: nothing that anybody knows of may lie there. */
 void history_passed(struct history *history, struct track *track, const char *who, int64_t from, int64_t to);
 

@@ -61,16 +61,24 @@ static void produce(struct producer *producer, const struct slot *slot)
         .ordered = producer->idempotence,
     };
     uint32_t number = history_begin(history, &plan);
+    struct value_extras extras = value_extras_of(number);
+    clymq_header header = {"n", extras.key, strlen(extras.key)};
     clymq_message message = {
         .topic = slot->topic,
         .partition = slot->partition,
         .timestamp_ms = io_loop_wall_ms(producer->run->loop),
         .value = value,
         .value_len = plan.size,
+        .key = extras.has_key ? extras.key : NULL,
+        .key_len = extras.has_key ? strlen(extras.key) : 0,
+        .headers = &header,
+        .header_count = extras.has_header,
         .opaque = (void *)(uintptr_t)(number + 1),
     };
 
     history->messages[number].resent = true; /* as far as anybody can tell from here */
+    history->messages[number].has_extras = true;
+    history->messages[number].timestamp_ms = message.timestamp_ms;
     history_write_value(history, number, value);
     int error = core_producer_add(producer->producer, &message, NULL);
     if (error)

@@ -89,6 +89,9 @@ static void take_record(struct tail *tail, struct track *track, const struct bat
     struct message *message =
         history_saw(history, &tail->read, track, tail->name, record->offset, record->value);
     note_time(tail, record);
+    if (message)
+        history_saw_extras(history, message, tail->name, record->key, record->timestamp_ms,
+                           (size_t)record->header_count);
     if (message && tail->drain)
         message->drained = true;
     *(tail->drain ? &counts->drained : &counts->read) += 1;

@@ -3,6 +3,8 @@
 #include "sim/value.h"
 
 #include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
 
 #include "base/crc32c.h"
 #include "base/rng.h"
@@ -53,4 +55,12 @@ bool value_read(struct bytes data, struct value *ret_value)
         return false;
     *ret_value = value;
     return true;
+}
+
+struct value_extras value_extras_of(uint32_t message)
+{
+    struct value_extras extras = {.has_key = message % 3 != 0, .has_header = message % 5 == 0};
+
+    snprintf(extras.key, sizeof(extras.key), "k%" PRIu32, message);
+    return extras;
 }

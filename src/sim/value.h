@@ -20,4 +20,13 @@ void value_write(const struct value *value, uint8_t *out);
 /* false: not a value, cut, or damaged. */
 bool value_read(struct bytes data, struct value *ret_value);
 
+/* What libclymq's producers send with a value: follows from the message's number, too. */
+enum { VALUE_KEY_MAX = 16 };
+struct value_extras {
+    char key[VALUE_KEY_MAX]; /* NUL-terminated */
+    bool has_key;
+    bool has_header; /* one, named "n", whose value is that of key */
+};
+struct value_extras value_extras_of(uint32_t message);
+
 #endif
