@@ -75,6 +75,11 @@ static void test_connections_per_address(void **state)
     }
 }
 
+static bool held_one(void *ctx)
+{
+    return ((struct env *)ctx)->held_count == 1;
+}
+
 static bool held_all(void *ctx)
 {
     return ((struct env *)ctx)->held_count >= 20;
@@ -246,6 +251,64 @@ static void test_large_messages(void **state)
         raw_close(&raws[i]);
 }
 
+static bool large_chosen(void *ctx)
+{
+    return ((struct env *)ctx)->server->parts[0]->large != NULL;
+}
+
+static bool large_waits(void *ctx)
+{
+    return !list_empty(&((struct env *)ctx)->server->parts[0]->large_waiting);
+}
+
+static bool held_another(void *ctx)
+{
+    struct env *env = ctx;
+    return env->held_count > 1 && env->held[env->held_count - 1];
+}
+
+/* Who has sent a large message gives up its place once that is answered, also where the next one has begun:
+ * the one that waits comes first. */
+static void test_large_messages_take_turns(void **state)
+{
+    struct env *env = *state;
+    struct net_limits limits = env_limits();
+    limits.max_inflight_bytes = 150000;
+    env_start(env, 1, &limits);
+    struct raw keeper, greedy, other;
+    raw_connect(&keeper, env);
+    add_holds(&keeper, 1, 120000); /* more than the low mark: memory stays short */
+    raw_send(&keeper);
+    env_run_until(env, held_one, env, 1000);
+    raw_connect(&greedy, env);
+    expect_alive(&greedy, 99);
+    uint64_t greedy_id = env->last_conn_id;
+    raw_connect(&other, env);
+    add_holds(&greedy, 1, 300000);
+    size_t first = greedy.out.len;
+    add_holds(&greedy, 2, 300000);
+    size_t all = greedy.out.len;
+    greedy.out.len = first - 1000; /* so little is read together with what follows */
+    raw_send(&greedy);
+    env_run_until(env, large_chosen, env, 1000);
+    add_holds(&other, 1, 300000);
+    raw_flush(&other);
+    env_run_until(env, large_waits, env, 1000);
+    greedy.out_at = first - 1000;
+    greedy.out.len = all;
+    raw_flush(&greedy);
+    for (int i = 1; i <= 4; i++) {
+        env_run_until(env, held_another, env, 5000);
+        assert_int_equal(env->held_count, i + 1);
+        assert_int_equal(net_call_conn_id(env->held[i]) == greedy_id, i != 2);
+        env_answer_held(env, i);
+    }
+    env_answer_held(env, 0);
+    raw_close(&keeper);
+    raw_close(&greedy);
+    raw_close(&other);
+}
+
 static void add_pulls(struct raw *raw, int count, int8_t option)
 {
     struct rpc_pull_request request = {.option = option,
@@ -308,11 +371,6 @@ static void test_slow_reader(void **state)
     }
     assert_false(raw.closed);
     raw_close(&raw);
-}
-
-static bool held_one(void *ctx)
-{
-    return ((struct env *)ctx)->held_count == 1;
 }
 
 static void test_idle(void **state)
@@ -544,6 +602,7 @@ int main(int argc, char **argv)
         TEST_BOTH(test_calls_cost_more_than_their_bytes),
         TEST_BOTH(test_server_bytes),
         TEST_BOTH(test_large_messages),
+        TEST_BOTH(test_large_messages_take_turns),
         TEST_BOTH(test_never_reading),
         TEST_BOTH(test_slow_reader),
         TEST_BOTH(test_idle),
