@@ -282,6 +282,8 @@ int env_teardown(void **state)
     struct env *env = *state;
     for (int i = 0; i < ENV_STREAMS; i++)
         io_stream_close(env->streams[i]);
+    if (env->end)
+        env->end();
     if (env->server && !env->server_stopped && (!env->simulated || sim_process_alive(env->server_process)))
         env_stop(env, 0);
     net_server_free(env->server);

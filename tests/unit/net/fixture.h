@@ -44,6 +44,7 @@ struct env {
     struct net_call *held[ENV_HELD];
     int held_count;
     struct io_stream *streams[ENV_STREAMS]; /* of the raw clients: closed first after a failed test */
+    void (*end)(void);                      /* likewise, what else the test has opened; NULL = nothing */
     int calls, oneways, input_ends, closed, released;
     uint64_t last_conn_id, last_closed_id;
     unsigned last_shard, last_closed_shard;

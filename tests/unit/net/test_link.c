@@ -6,10 +6,13 @@
 
 static const struct thrift_form framed = {THRIFT_BINARY, THRIFT_FRAMED, 0};
 
+/* Static wherever it is used: after a failed test its link is closed when the test's stack is gone. */
 struct client {
+    struct list open;
     struct env *env;
     struct net_link *link;
     int connected, closed, closed_error;
+    size_t left_at_close; /* calls not told by then */
     int answered, failed, unsent, first_error, last_error, last_type;
     char last_text[256];
     bool last_sent;
@@ -19,11 +22,16 @@ struct client {
     bool free_in_answer, call_in_answer, free_in_connected, free_in_closed;
 };
 
+static struct list open_clients = {&open_clients, &open_clients};
+
 static void free_link(struct client *client)
 {
     net_link_free(client->link);
     client->link = NULL;
+    list_remove(&client->open);
 }
+
+static void close_what_is_left(void);
 
 static void on_connected(void *ctx)
 {
@@ -38,14 +46,21 @@ static void on_closed(void *ctx, int error)
     struct client *client = ctx;
     client->closed++;
     client->closed_error = error;
-    assert_int_equal(net_link_outstanding(client->link), 0);
+    client->left_at_close = net_link_outstanding(client->link);
     if (client->free_in_closed)
         free_link(client);
 }
 
-static void connect_to(struct client *client, struct env *env, const char *address)
+static void client_init(struct client *client, struct env *env)
 {
     *client = (struct client){.env = env};
+    list_push_back(&open_clients, &client->open);
+    env->end = close_what_is_left;
+}
+
+static void connect_to(struct client *client, struct env *env, const char *address)
+{
+    client_init(client, env);
     struct net_link_config config = {
         .address = address,
         .connect_ms = 5000,
@@ -119,6 +134,13 @@ static void wait_told(struct client *client, int wanted)
 {
     client->wanted = wanted;
     env_run_until(client->env, all_told, client, 20000);
+    assert_int_equal(client->left_at_close, 0);
+}
+
+static void wait_closed(struct client *client, int limit_ms)
+{
+    env_run_until(client->env, is_closed, client, limit_ms);
+    assert_int_equal(client->left_at_close, 0);
 }
 
 /* Calls made before the connection is there, and many under way at once. */
@@ -127,7 +149,7 @@ static void test_pipelined(void **state)
     struct env *env = *state;
     struct net_limits limits = env_limits();
     env_start(env, 2, &limits);
-    struct client client;
+    static struct client client;
     connect_to(&client, env, env->address);
     for (uint32_t i = 0; i < 2000; i++) {
         assert_int_equal(push(&client, "echo", bytes_of(&i, 4), 10000), 0);
@@ -147,7 +169,7 @@ static void test_large(void **state)
     struct env *env = *state;
     struct net_limits limits = env_limits();
     env_start(env, 1, &limits);
-    struct client client;
+    static struct client client;
     connect_to(&client, env, env->address);
     size_t sizes[] = {100, 5000, 70000, 1000000, 300000, 10};
     uint8_t *text = message_text(1, 1000000);
@@ -184,7 +206,7 @@ static void test_exceptions(void **state)
     struct net_limits limits = env_limits();
     limits.max_message_bytes = 100000;
     env_start(env, 1, &limits);
-    struct client client;
+    static struct client client;
     connect_to(&client, env, env->address);
     assert_int_equal(push(&client, "fail", BYTES_LITERAL(""), 0), 0);
     wait_told(&client, 1);
@@ -202,7 +224,7 @@ static void test_exceptions(void **state)
     wait_told(&client, 3);
     assert_int_equal(client.last_type, THRIFT_PROTOCOL_ERROR);
     assert_non_null(strstr(client.last_text, "100000 bytes"));
-    env_run_until(env, is_closed, &client, 20000);
+    wait_closed(&client, 20000);
     assert_int_equal(client.closed_error, CLYMQ_ECLOSED);
     assert_int_equal(push(&client, "echo", bytes_of(text, 1), 0), CLYMQ_ECLOSED);
     mem_free(text);
@@ -214,7 +236,7 @@ static void test_timeout(void **state)
     struct env *env = *state;
     struct net_limits limits = env_limits();
     env_start(env, 1, &limits);
-    struct client client;
+    static struct client client;
     connect_to(&client, env, env->address);
     assert_int_equal(push(&client, "echo", BYTES_LITERAL("x"), 5000), 0);
     wait_told(&client, 1);
@@ -240,11 +262,11 @@ static void test_refused(void **state)
     struct net_limits limits = env_limits();
     env_start(env, 1, &limits);
     env_stop(env, 0);
-    struct client client;
+    static struct client client;
     connect_to(&client, env, env->address);
     assert_int_equal(push(&client, "echo", BYTES_LITERAL("x"), 0), 0);
     client.free_in_closed = true;
-    env_run_until(env, is_closed, &client, 20000);
+    wait_closed(&client, 20000);
     assert_int_equal(client.connected, 0);
     assert_int_equal(client.failed, 1);
     assert_int_equal(client.last_error, CLYMQ_EUNREACH);
@@ -263,13 +285,13 @@ static void test_server_closes(void **state)
     struct env *env = *state;
     struct net_limits limits = env_limits();
     env_start(env, 2, &limits);
-    struct client client;
+    static struct client client;
     connect_to(&client, env, env->address);
     for (int i = 0; i < 3; i++)
         assert_int_equal(push(&client, "hold", BYTES_LITERAL("x"), 0), 0);
     env_run_until(env, held_three, env, 1000);
     env_stop(env, 20);
-    env_run_until(env, is_closed, &client, 1000);
+    wait_closed(&client, 1000);
     assert_int_equal(client.failed, 3);
     assert_int_equal(client.last_error, CLYMQ_ECLOSED);
     assert_int_equal(client.closed, 1);
@@ -282,7 +304,7 @@ static void test_callbacks(void **state)
     struct env *env = *state;
     struct net_limits limits = env_limits();
     env_start(env, 1, &limits);
-    struct client client;
+    static struct client client;
     connect_to(&client, env, env->address);
     for (int i = 0; i < 10; i++)
         assert_int_equal(push(&client, i == 9 ? "hold" : "echo", BYTES_LITERAL("x"), 1000), 0);
@@ -325,7 +347,10 @@ struct peer {
     struct io_stream *stream;
     struct strbuf out;
     char address[64];
+    bool failed;
 };
+
+static struct peer *open_peer;
 
 static void peer_on_ready(void *ctx, unsigned events)
 {
@@ -334,7 +359,7 @@ static void peer_on_ready(void *ctx, unsigned events)
     ssize_t count = io_stream_read(peer->stream, data, sizeof(data));
     if (count > 0) {
         struct iovec part = {peer->out.data, peer->out.len};
-        assert_int_equal(io_stream_writev(peer->stream, &part, 1), peer->out.len);
+        peer->failed |= io_stream_writev(peer->stream, &part, 1) != (ssize_t)peer->out.len;
     }
     if (count != CLYMQ_EAGAIN)
         io_stream_watch(peer->stream, 0);
@@ -344,8 +369,41 @@ static void peer_on_accept(void *ctx, struct io_socket *socket)
 {
     struct peer *peer = ctx;
     struct io_stream_handler handler = {peer_on_ready, peer};
-    assert_int_equal(io_stream_open(peer->loop, socket, handler, &peer->stream), 0);
-    io_stream_watch(peer->stream, IO_READABLE);
+    peer->failed |= io_stream_open(peer->loop, socket, handler, &peer->stream) != 0;
+    if (peer->stream)
+        io_stream_watch(peer->stream, IO_READABLE);
+}
+
+static void peer_close(struct peer *peer)
+{
+    io_stream_close(peer->stream);
+    io_listener_close(peer->listener);
+    strbuf_free(&peer->out);
+    open_peer = NULL;
+}
+
+static void close_what_is_left(void)
+{
+    while (!list_empty(&open_clients)) {
+        struct client *client = CONTAINER_OF(open_clients.next, struct client, open);
+        client->call_in_answer = client->free_in_answer = false;
+        free_link(client);
+    }
+    if (open_peer)
+        peer_close(open_peer);
+}
+
+/* peer is static, like a client. Its address. */
+static const char *peer_listen(struct peer *peer, struct env *env)
+{
+    *peer = (struct peer){.env = env, .loop = env->loops[0]};
+    open_peer = peer;
+    env->end = close_what_is_left;
+    assert_int_equal(io_loop_listen(peer->loop, env->simulated ? "server:7001" : "127.0.0.1:0",
+                                    peer_on_accept, peer, &peer->listener),
+                     0);
+    assert_int_equal(io_listener_address(peer->listener, peer->address, sizeof(peer->address)), 0);
+    return peer->address;
 }
 
 /* The answer to the link's first call, with one thing wrong in each round. */
@@ -379,7 +437,7 @@ static void test_too_big(void **state)
     limits.max_message_bytes = 10000;
     env_start(env, 1, &limits);
     for (int big = 0; big < 2; big++) {
-        struct client client;
+        static struct client client;
         size_t len = big ? 3000000 : 11000;
         uint8_t *text = message_text(1, len);
         int calls = env->calls;
@@ -407,13 +465,9 @@ static void test_wrong_answers(void **state)
     struct net_limits limits = env_limits();
     env_start(env, 1, &limits);
     for (int round = 0; round <= 7; round++) {
-        struct peer peer = {.env = env, .loop = env->loops[0]};
-        assert_int_equal(io_loop_listen(peer.loop, env->simulated ? "server:7001" : "127.0.0.1:0",
-                                        peer_on_accept, &peer, &peer.listener),
-                         0);
-        assert_int_equal(io_listener_address(peer.listener, peer.address, sizeof(peer.address)), 0);
-        struct client client;
-        connect_to(&client, env, peer.address);
+        static struct peer peer;
+        static struct client client;
+        connect_to(&client, env, peer_listen(&peer, env));
         add_answer(&peer.out, round);
         assert_int_equal(push(&client, "x", BYTES_LITERAL(""), 0), 0);
         assert_int_equal(push(&client, "x", BYTES_LITERAL(""), 0), 0);
@@ -429,10 +483,9 @@ static void test_wrong_answers(void **state)
             assert_int_equal(client.closed, 1);
             assert_int_equal(client.closed_error, error);
         }
+        assert_false(peer.failed);
         free_link(&client);
-        io_stream_close(peer.stream);
-        io_listener_close(peer.listener);
-        strbuf_free(&peer.out);
+        peer_close(&peer);
     }
 }
 
@@ -445,7 +498,8 @@ static void test_out_of_memory(void **state)
     uint8_t *text = message_text(1, 100000);
     int answered = 0;
     for (uint64_t nth = 1; nth <= 50; nth++) {
-        struct client client = {.env = env};
+        static struct client client;
+        client_init(&client, env);
         struct net_link_config config = {.address = env->address,
                                          .connect_ms = 500,
                                          .max_message_bytes = 4 << 20,
@@ -482,7 +536,7 @@ static void test_faults(void **state)
     uint8_t *text = message_text(1, 100000);
     int broken = 0;
     for (int round = 0; round < 100; round++) {
-        struct client client;
+        static struct client client;
         connect_to(&client, env, env->address);
         for (int i = 0; i < 20; i++)
             assert_int_equal(push(&client, "echo",
@@ -503,7 +557,7 @@ static void test_crash(void **state)
     struct env *env = *state;
     struct net_limits limits = env_limits();
     env_start(env, 2, &limits);
-    struct client clients[3];
+    static struct client clients[3];
     for (int i = 0; i < 3; i++) {
         connect_to(&clients[i], env, env->address);
         assert_int_equal(push(&clients[i], "hold", BYTES_LITERAL("x"), 1000), 0);
