@@ -15,6 +15,7 @@ static int env_setup(void **state, bool simulated)
     if (!env)
         return -1;
     log_set_sink(no_log, NULL);
+    list_init(&env->tail.link);
     env->simulated = simulated;
     env->metrics = metrics_new();
     if (simulated) {
@@ -81,6 +82,8 @@ static void on_call(void *ctx, struct net_call *call)
     env->calls++;
     env->last_conn_id = net_call_conn_id(call);
     env->last_shard = call->shard->id;
+    if (env->tail.run)
+        shard_at_tail(call->shard, &env->tail);
     assert_true(net_call_conn_id(call) != 0);
     assert_non_null(strchr(call->principal.address, ':'));
     if (call->method->id == RPC_METHOD_PULL) {

@@ -40,6 +40,7 @@ struct env {
     char address[64];
     bool server_stopped;
     bool routed;
+    struct shard_tail tail; /* run() is called at the end of a call's round, before the server's own */
 
     struct net_call *held[ENV_HELD];
     int held_count;
