@@ -75,9 +75,8 @@ bool net_moving_leave(struct net_conn *conn)
     conn->calls_toward = 0;
     conn->patience = conn->patience < CALLS_MOST / CALLS_GROWTH ? conn->patience * CALLS_GROWTH : CALLS_MOST;
     list_remove(&conn->active);
-    list_remove(&conn->receiving);
-    list_remove(&conn->sending);
     list_remove(&conn->flushing);
+    assert(list_empty(&conn->receiving) && list_empty(&conn->sending) && list_empty(&conn->waiting));
     net_limits_hold(conn);
     part->open--;
     metric_set(part->metrics.connections, part->open);
