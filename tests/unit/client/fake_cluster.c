@@ -148,6 +148,14 @@ static void push_act(struct fake_server *server, struct net_call *call)
         push_answer(call, CLYMQ_EPARTITION_UNKNOWN, -1, false);
         return;
     }
+    if (cluster->push_error_count > 0) {
+        cluster->push_error_count--;
+        int error = *cluster->push_errors++;
+        if (error) {
+            push_answer(call, error, -1, false);
+            return;
+        }
+    }
     if (chance(cluster, cluster->faults.move))
         partition->leader = (partition->leader + 1) % FAKE_SERVERS;
     if (&cluster->servers[partition->leader] != server) {

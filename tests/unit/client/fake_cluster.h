@@ -84,6 +84,8 @@ struct fake_cluster {
     bool topic_exists;
     char topic[32];
     struct fake_faults faults;
+    const int *push_errors; /* what the next push_error_count pushes get; nothing is stored; 0 = as usual */
+    size_t push_error_count;
     uint64_t pushes, pulls, describes;
     int32_t pull_max_bytes; /* the most that a pull has asked for */
     struct rng rng;

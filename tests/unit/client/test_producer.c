@@ -491,6 +491,32 @@ static void test_refusals(void **state)
     run_end(run);
 }
 
+/* What is behind a refused batch is not sent before what is in front of it is stored and a new epoch begins:
+ * the server could only refuse it. */
+static void test_behind_a_hole(void **state)
+{
+    enum { MESSAGES = 5 };
+    static const int outcomes[MESSAGES] = {0, CLYMQ_EDENIED, 0, 0, 0};
+    struct run *run = run_new();
+    core_producer_config_defaults(&run->config);
+    run->config.batch_bytes = 1000;
+    run->config.max_in_flight = 3;
+    run_start(run, 18, 1);
+    assert_int_equal(run_send(run, "0", NULL, 100), 0);
+    assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 10000));
+    run->cluster.pushes = 0;
+    run->cluster.push_errors = (const int[]){CLYMQ_EAGAIN, CLYMQ_EDENIED};
+    run->cluster.push_error_count = 2;
+    for (int i = 0; i < MESSAGES; i++)
+        assert_int_equal(run_send(run, "0", NULL, 1000), 0);
+    assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 10000));
+    for (int i = 0; i < MESSAGES; i++)
+        assert_int_equal(run->outcome[1 + i], outcomes[i]);
+    assert_int_equal(run->cluster.pushes, 3 + 1 + 3);
+    run_check(run);
+    run_end(run);
+}
+
 /* A batch that a server finds too big goes in parts; only what is too big alone is refused. */
 static void test_too_big(void **state)
 {
@@ -819,6 +845,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_delivery_timeout),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_behind_a_hole),
         cmocka_unit_test(test_too_big),
         cmocka_unit_test(test_one_too_big),
         cmocka_unit_test(test_long_answer),
