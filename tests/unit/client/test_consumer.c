@@ -330,6 +330,31 @@ static void test_errors(void **state)
     run_end(run);
 }
 
+static void set_delay(struct run *run, int64_t ms)
+{
+    struct sim_net_faults net = {.delay_min_ns = IO_MS(ms), .delay_max_ns = IO_MS(ms)};
+    sim_world_set_net_faults(run->cluster.world, &net);
+}
+
+/* What is answered to a fetch of the place before is nobody's business any more. */
+static void test_error_of_an_old_place(void **state)
+{
+    struct run *run = run_new(16, 1);
+    struct rng rng;
+    rng_seed(&rng, 16);
+    run->wanted = fill(&run->cluster.partitions[0], &rng, 10);
+    run_start(run);
+    set_delay(run, 100);
+    assert_int_equal(assign(run, "0", 1000000), 0); /* and its fetch has just been sent */
+    set_delay(run, 1);
+    assert_int_equal(assign(run, "0", CLYMQ_OFFSET_BEGINNING), 0);
+    assert_int_equal(run->cluster.pulls, 0);
+    assert_true(fake_cluster_run_until(&run->cluster, all_read, run, 5000));
+    assert_int_equal(run->last_error, 0);
+    assert_int_equal(run->total, run->wanted);
+    run_end(run);
+}
+
 /* Retention removes what is being asked for: who wanted the beginning gets the new one, who wanted an offset
  * is told. */
 static void test_retention_meanwhile(void **state)
@@ -375,6 +400,60 @@ static void test_damage(void **state)
     assert_true(fake_cluster_run_until(&run->cluster, all_read, run, 60000));
     assert_int_equal(run->total, run->wanted);
     run_end(run);
+}
+
+/* The reader's thread, whose turn comes just before the loop's takes the lock for the nth time. */
+struct turn {
+    struct run *run;
+    unsigned nth;
+    bool inside;
+};
+
+static void take_turn(void *ctx)
+{
+    struct turn *turn = ctx;
+    if (turn->inside || turn->nth == 0 || --turn->nth > 0)
+        return;
+    turn->inside = true;
+    read_some(turn->run);
+    turn->inside = false;
+}
+
+static void give_turn(void *ctx)
+{
+}
+
+/* Whenever the reader finds damage and goes back, what is fetched meanwhile is not taken for what it waits
+ * for. */
+static void test_damage_at_any_moment(void **state)
+{
+    unsigned found = 0;
+    bool came = true;
+    for (unsigned nth = 1; came; nth++) {
+        struct run *run = run_new(17, 1);
+        struct turn turn = {.run = run};
+        struct rng rng;
+        rng_seed(&rng, 17);
+        run->wanted = fill(&run->cluster.partitions[0], &rng, 20);
+        run->config.lock = take_turn;
+        run->config.unlock = give_turn;
+        run->config.ctx = &turn;
+        run->config.fetch_max_bytes = 10000;
+        struct fake_batch *batch = &run->cluster.partitions[0].batches[1];
+        batch->data->data[batch->data->len - 1] ^= 0x10;
+        run_start(run);
+        turn.nth = nth;
+        assert_int_equal(assign(run, "0", CLYMQ_OFFSET_BEGINNING), 0);
+        fake_cluster_run(&run->cluster, 1000);
+        came = turn.nth == 0;
+        turn.nth = 0; /* what follows is the reader's own */
+        found += run->last_error == CLYMQ_ECORRUPT;
+        batch->data->data[batch->data->len - 1] ^= 0x10;
+        assert_true(fake_cluster_run_until(&run->cluster, all_read, run, 60000));
+        assert_int_equal(run->total, run->wanted);
+        run_end(run);
+    }
+    assert_true(found >= 5);
 }
 
 /* More partitions than links and than the buffer holds at once. */
@@ -557,10 +636,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_all),
         cmocka_unit_test(test_header_keys),
         cmocka_unit_test(test_places),
+        cmocka_unit_test(test_error_of_an_old_place),
         cmocka_unit_test(test_follow),
         cmocka_unit_test(test_follow_without_a_timer),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_damage_at_any_moment),
         cmocka_unit_test(test_retention_meanwhile),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_fetches_share_the_buffer),
