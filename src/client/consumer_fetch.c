@@ -106,11 +106,9 @@ static void partition_store(struct consumer_partition *partition, struct consume
     }
     partition->from_beginning &= empty;
     consumer_lock(consumer);
-    /* The reader may have sent the partition back meanwhile. */
-    bool current = partition->asked_generation == partition->generation;
-    if (current)
-        partition->high_watermark = response->high_watermark;
-    if (empty || !current) {
+    partition->high_watermark = response->high_watermark;
+    /* The reader may have sent the partition back meanwhile: then this is not what it goes on with. */
+    if (empty || partition->asked_generation != partition->generation) {
         mem_free(chunk);
     } else {
         chunk->partition = partition;
@@ -130,7 +128,7 @@ static void partition_store(struct consumer_partition *partition, struct consume
     consumer_unlock(consumer);
     partition->attempts = 0;
     partition->failing_since_ns = 0;
-    if (!empty || !current) {
+    if (!empty) {
         partition->idle = 0;
         consumer_fetch(partition);
     } else if (partition->waited) {
