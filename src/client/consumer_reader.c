@@ -51,6 +51,7 @@ static bool reader_take_chunk(struct core_consumer *consumer)
         if (at) {
             reader->chunk = CONTAINER_OF(at, struct consumer_chunk, link);
             current = reader->chunk->generation == reader->chunk->partition->generation;
+            reader->placements = atomic_load_explicit(&consumer->placements, memory_order_relaxed);
         }
         consumer_unlock(consumer);
         if (!at)
@@ -60,6 +61,22 @@ static bool reader_take_chunk(struct core_consumer *consumer)
             return true;
         reader_drop_chunk(consumer, -1);
     }
+}
+
+/* Lets go of a chunk whose partition has been assigned anew since it was begun. Looks without the lock, since
+ * this is for each message: who assigns and then reads does so on one thread. */
+static void reader_leave_old_place(struct core_consumer *consumer)
+{
+    struct consumer_reader *reader = &consumer->reader;
+    unsigned placements = atomic_load_explicit(&consumer->placements, memory_order_relaxed);
+    if (!reader->chunk || reader->placements == placements)
+        return;
+    reader->placements = placements;
+    consumer_lock(consumer);
+    bool current = reader->chunk->generation == reader->chunk->partition->generation;
+    consumer_unlock(consumer);
+    if (!current)
+        reader_drop_chunk(consumer, -1);
 }
 
 static int reader_fill_headers(struct consumer_reader *reader, struct batch_record *record)
@@ -163,6 +180,7 @@ static int reader_next(struct consumer_reader *reader)
 int core_consumer_next(struct core_consumer *consumer, const clymq_message **ret_message)
 {
     struct consumer_reader *reader = &consumer->reader;
+    reader_leave_old_place(consumer);
     for (;;) {
         if (!reader->chunk && !reader_take_chunk(consumer))
             return 0;

@@ -3,6 +3,8 @@
 #ifndef CLYMQ_CLIENT_CONSUMER_STATE_H
 #define CLYMQ_CLIENT_CONSUMER_STATE_H
 
+#include <stdatomic.h>
+
 #include "client/core_state.h"
 
 struct consumer_partition {
@@ -55,6 +57,7 @@ struct consumer_chunk {
 /* What the reader is at. */
 struct consumer_reader {
     struct consumer_chunk *chunk; /* NULL = none */
+    unsigned placements;          /* of core_consumer, when it was found to be of a current assignment */
     struct bytes rest;            /* its batches not begun */
     struct batch_reader batch;
     bool in_batch;
@@ -76,6 +79,7 @@ struct core_consumer {
     unsigned slot;
     bool freeing;
     struct consumer_reader reader;
+    _Atomic unsigned placements; /* how often an assignment began; changed under the lock */
     /* Under the lock. */
     struct list chunks;   /* struct consumer_chunk, in order of arrival */
     struct list starving; /* struct consumer_partition, in the order in which they ran out of room */

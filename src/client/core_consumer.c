@@ -35,6 +35,7 @@ static void partition_place(struct consumer_partition *partition, int64_t positi
     partition->position = position;
     partition->high_watermark = -1;
     partition->generation++;
+    atomic_fetch_add_explicit(&consumer->placements, 1, memory_order_relaxed);
     partition->halted = false;
     partition->assigned = true;
     consumer_unlock(consumer);

@@ -330,6 +330,44 @@ static void test_errors(void **state)
     run_end(run);
 }
 
+static void read_one(struct run *run)
+{
+    const clymq_message *message;
+    fake_cluster_run(&run->cluster, 1000);
+    assert_int_equal(core_consumer_next(run->consumer, &message), 1);
+    uint32_t number;
+    memcpy(&number, message->value, 4);
+    assert_int_equal(number, run->next[0]);
+    run->next[0]++;
+}
+
+/* Who assigns it again while the reader is in the middle of what was fetched gets nothing more of that. */
+static void test_another_place_in_between(void **state)
+{
+    struct run *run = run_new(18, 1);
+    struct rng rng;
+    rng_seed(&rng, 18);
+    run->wanted = fill(&run->cluster.partitions[0], &rng, 10);
+    run_start(run);
+    assert_int_equal(assign(run, "0", CLYMQ_OFFSET_BEGINNING), 0);
+    read_one(run);
+    read_one(run);
+    assert_int_equal(assign(run, "0", CLYMQ_OFFSET_BEGINNING), 0);
+    run->next[0] = 0;
+    read_one(run);
+    run->next[0] = 0;
+    assert_int_equal(assign(run, "0", CLYMQ_OFFSET_END), 0);
+    fake_cluster_run(&run->cluster, 1000);
+    read_some(run);
+    assert_int_equal(run->total, 0);
+    assert_true(core_consumer_at_end(run->consumer));
+    run->wanted = fill(&run->cluster.partitions[0], &rng, 3);
+    assert_true(fake_cluster_run_until(&run->cluster, all_read, run, 5000));
+    assert_int_equal(run->total, run->wanted);
+    assert_int_equal(core_consumer_buffered_bytes(run->consumer), run->config.fetch_max_bytes); /* reserved */
+    run_end(run);
+}
+
 static void set_delay(struct run *run, int64_t ms)
 {
     struct sim_net_faults net = {.delay_min_ns = IO_MS(ms), .delay_max_ns = IO_MS(ms)};
@@ -636,6 +674,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_all),
         cmocka_unit_test(test_header_keys),
         cmocka_unit_test(test_places),
+        cmocka_unit_test(test_another_place_in_between),
         cmocka_unit_test(test_error_of_an_old_place),
         cmocka_unit_test(test_follow),
         cmocka_unit_test(test_follow_without_a_timer),
