@@ -424,6 +424,12 @@ static int produce_run(void *values_ptr, int argc, char **argv)
     if (values->key_separator && !*values->key_separator)
         return cli_usage("--key-separator is empty: give the text between key and value, such as :, or leave "
                          "the flag out for messages without keys");
+    if (values->key_separator && values->whole_file)
+        return cli_usage(
+            "--key-separator takes keys from lines, and with --whole-file there are none: leave one of "
+            "the two out");
+    if (values->file && !*values->file)
+        return cli_usage("--file is empty: give the name of a file, or - for standard input");
     if (values->file && strcmp(values->file, "-") != 0) {
         name = values->file;
         fd = open(name, O_RDONLY | O_CLOEXEC);

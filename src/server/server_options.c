@@ -339,6 +339,13 @@ static int read_file(struct server_options *options, const char *path, struct st
 
     if (!result)
         result = options_parse_file(server_option_table, options, path, bytes_of(text.data, text.len), error);
+    if (!result && options->config && *options->config) {
+        strbuf_printf(error,
+                      "the config file %s names another one, \"config = %s\", which is not read: remove that "
+                      "line, and give --config the file that counts",
+                      path, options->config);
+        result = CLYMQ_EINVAL;
+    }
     strbuf_free(&text);
     return result;
 }

@@ -62,6 +62,9 @@ class Arguments(unittest.TestCase):
         self.refused(2, ["--key-separator"], "produce", "t", "--key-seperator", ":")
         for empty in (["--key-separator", ""], ["--key-separator="]):
             self.refused(2, ["--key-separator", "empty", "such as :"], "produce", "t", *empty, "--file", "/nowhere")
+        self.refused(2, ["--key-separator", "--whole-file"], "produce", "t", "--key-separator", ":", "--whole-file")
+        for empty in (["--file", ""], ["--file="]):
+            self.refused(2, ["--file", "empty", "standard input"], "produce", "t", *empty)
         self.refused(2, ["compression"], "produce", "t", "--compression", "lzma")
         self.refused(2, ["ack"], "produce", "t", "--ack", "2")
         self.refused(2, ["partitions"], "topic", "create", "t", "--partitions", "many")

@@ -194,6 +194,11 @@ static void test_config_files(void **state)
     check_config(path, ":1: a line must be", 0);
     put_file(path, "shards = 3", 10);
     check_config(path, NULL, 3);
+    put_file(path, "config = other.conf", 19);
+    check_config(path, "names another one, \"config = other.conf\"", 0);
+    put_file(path, "config =", 8); /* what an example says */
+    check_config(path, NULL, 0);
+    put_file(path, "shards = 3", 10);
     assert_int_equal(chmod(path, 0), 0);
     if (geteuid() != 0)
         check_config(path, "Permission denied", 0);
