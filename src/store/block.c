@@ -43,6 +43,7 @@ struct block *block_new(struct store *store, const struct block_key *key, const 
     for (int i = 0; i < BLOCK_HINTS; i++)
         block->hints[i].offset = -1;
     list_init(&block->dirty_link);
+    list_init(&block->commits);
     list_init(&block->announce_link);
     list_init(&block->backlog_link);
     list_push_back(&store->blocks, &block->link);

@@ -3,11 +3,11 @@
  * appended meanwhile waits for the next pass.
  *
  * Where syncs are small the disk is idle for most of the time that one takes (threads are woken, the write is
- * waited for, then the disk's cache is emptied): then the next pass begins at once, beside the one that runs,
+ * waited for, then the disk's cache is emptied): then the next pass begins at once, beside those that run,
  * and what was just appended does not wait for two syncs. They end in their order, so that nothing is told
- * before all that came before it. Each file is synced by the
- * two through open files of their own (segment->again), since an error is told once to each of those: through
- * the same one the later sync might take it from the earlier, whose success would then be believed.
+ * before all that came before it. Each file is synced by them through open files of their own
+ * (segment->again), since an error is told once to each of those: through the same one a later sync might
+ * take it from an earlier, whose success would then be believed.
  *
  * The state file itself is not synced here. A power loss may then leave older marks, which is safe: recovery
  * reads on behind them, and everything that was acknowledged is there, because its own sync came first. */
@@ -24,12 +24,15 @@
 #include "store/store_impl.h"
 
 enum { RETRY_MS = 10 };
-/* Another pass may begin beside one that syncs no more than this. */
+/* Each needs an open file of its own. */
+enum { PASSES_MAX = SEGMENT_OPENINGS };
+/* Another pass may begin beside those that sync no more than this each. */
 enum { SMALL_PASS_BYTES = 32 << 10, SMALL_PASS_BLOCKS = 4 };
 /* The state file is made anew when it is longer than this and than a multiple of what its blocks need. */
 enum { STATE_BLOCK_SIZE = 256, STATE_GROWTH = 8 };
 
 struct commit_pass {
+    struct list link; /* store->passes */
     struct list entries;
     unsigned pending; /* jobs of all entries, and one for the beginning itself */
     uint64_t began_ns;
@@ -49,6 +52,17 @@ struct commit_job {
 };
 
 static void finish(struct store *store);
+
+static struct commit_pass *first_pass(const struct store *store)
+{
+    return list_empty(&store->passes) ? NULL : CONTAINER_OF(store->passes.next, struct commit_pass, link);
+}
+
+static struct commit_entry *last_commit(const struct block *block)
+{
+    return list_empty(&block->commits) ? NULL
+                                       : CONTAINER_OF(block->commits.prev, struct commit_entry, running);
+}
 
 /* ---- telling owners ---- */
 
@@ -201,6 +215,18 @@ void commit_sync_state(struct store *store, struct state_waiter *waiter)
 
 /* ---- a pass ---- */
 
+/* The first opening of the active segment's log that no running pass of the block uses. Passes that run
+ * beside each other sync nothing else of it. */
+static unsigned free_opening(const struct block *block)
+{
+    unsigned used = 0, opening = 0;
+    LIST_FOR_EACH(item, &block->commits)
+        used |= 1u << CONTAINER_OF(item, struct commit_entry, running)->opening;
+    while (used & 1u << opening)
+        opening++;
+    return opening;
+}
+
 static void job_free(struct commit_job *job)
 {
     list_remove(&job->link);
@@ -218,7 +244,7 @@ static void job_done(struct commit_job *job, int error)
     entry->pending--;
     job_free(job);
     assert(pass->pending > 0);
-    if (--pass->pending == 0 && pass == store->pass)
+    if (--pass->pending == 0 && pass == first_pass(store))
         finish(store);
 }
 
@@ -277,8 +303,8 @@ static int make_jobs(struct store *store, struct commit_entry *entry, struct blo
                 break; /* all before it were synced when this one was begun, or after */
             continue;
         }
-        struct segment_ref *ref = entry->again ? segment->again : segment->pinned;
-        if (!ref && entry->again)
+        struct segment_ref *ref = entry->opening ? segment->again[entry->opening - 1] : segment->pinned;
+        if (!ref && entry->opening)
             return CLYMQ_ELIMIT; /* the cache has just closed it */
         if (!ref) {
             int error = segment_file(block, segment, SEGMENT_LOG, &ref);
@@ -315,12 +341,13 @@ static int make_entry(struct store *store, struct commit_pass *pass, struct bloc
     struct commit_entry *entry = mem_zalloc(sizeof(*entry));
     if (!entry)
         return CLYMQ_ENOMEM;
-    bool beside = pass == store->pass_beside;
+    bool beside = pass != first_pass(store);
     list_init(&entry->link);
+    list_init(&entry->running);
     list_init(&entry->jobs);
     entry->pass = pass;
     entry->target = block->end;
-    entry->again = beside && block->commit && !block->commit->again;
+    entry->opening = free_opening(block);
     ahead_before_sync(block);
     int error = make_jobs(store, entry, block);
     bool capture = block->want_checkpoint && !block->checkpointing && !beside;
@@ -337,7 +364,7 @@ static int make_entry(struct store *store, struct commit_pass *pass, struct bloc
     clear_unsynced(block);
     entry->block = block;
     entry->id = block->key.id;
-    *(block->commit ? &block->commit_beside : &block->commit) = entry;
+    list_push_back(&block->commits, &entry->running);
     *ret_entry = entry;
     return 0;
 }
@@ -369,13 +396,14 @@ static bool stop_gives_up(const struct store *store)
     return store->stopping && io_loop_now_ns(store->loop) >= store->stop_deadline_ns;
 }
 
-/* ---- two at a time ---- */
+/* ---- several at a time ---- */
 
 /* What a pass would sync of the block, if it is no more than the end of the active segment; otherwise
  * INT64_MAX. */
 static int64_t small_part(const struct block *block)
 {
-    const struct log_point *from = block->commit ? &block->commit->target : &block->synced;
+    const struct commit_entry *last = last_commit(block);
+    const struct log_point *from = last ? &last->target : &block->synced;
     if (block->error || block->dir_unsynced || from->base != block->end.base)
         return INT64_MAX;
     return (int64_t)block->end.position - from->position;
@@ -399,14 +427,15 @@ static bool is_small(const struct store *store)
  * opened only now: what the sync under way has met of errors it tells itself, and first. */
 static bool has_file_beside(struct block *block)
 {
-    return !block->commit || block->commit->again || segment_open_again(block, block_active(block)) == 0;
+    return list_empty(&block->commits) ||
+           segment_open_again(block, block_active(block), free_opening(block)) == 0;
 }
 
 static bool may_begin_beside(struct store *store)
 {
-    if (store->pass_beside || !store->pass->is_small || !store->commit_wanted || store->force_pass ||
-        store->retrying || store->config.fsync != STORE_FSYNC_COMMIT || list_empty(&store->dirty) ||
-        !is_small(store))
+    if (store->pass_count >= PASSES_MAX || !first_pass(store)->is_small || !store->commit_wanted ||
+        store->force_pass || store->retrying || store->config.fsync != STORE_FSYNC_COMMIT ||
+        list_empty(&store->dirty) || !is_small(store))
         return false;
     bool may = true;
     LIST_FOR_EACH(item, &store->dirty)
@@ -481,10 +510,8 @@ static void begin_pass(struct store *store, bool small)
     pass->pending = 1;
     pass->began_ns = store->pass_began_ns;
     pass->is_small = small;
-    if (store->pass)
-        store->pass_beside = pass;
-    else
-        store->pass = pass;
+    list_push_back(&store->passes, &pass->link);
+    store->pass_count++;
     make_entries(store, pass);
     LIST_FOR_EACH(item, &pass->entries) {
         struct commit_entry *entry = CONTAINER_OF(item, struct commit_entry, link);
@@ -492,13 +519,13 @@ static void begin_pass(struct store *store, bool small)
             metric_add(store->metric_synced_files, entry->pending);
         submit_jobs(store, entry);
     }
-    if (--pass->pending == 0 && pass == store->pass)
+    if (--pass->pending == 0 && pass == first_pass(store))
         finish(store);
 }
 
 static void begin_first(struct store *store)
 {
-    assert(!store->pass);
+    assert(list_empty(&store->passes));
     checkpoint_select(store);
     store->force_pass = false;
     store->retrying = false;
@@ -533,7 +560,7 @@ static bool is_due(const struct store *store)
 /* Begins what is due; what may linger gets its timer. */
 static void begin_when_due(struct store *store)
 {
-    if (store->pass) {
+    if (!list_empty(&store->passes)) {
         if (may_begin_beside(store))
             begin_beside(store);
         return;
@@ -567,10 +594,7 @@ static void finish_entry(struct store *store, struct commit_entry *entry)
 {
     settle(store, entry);
     struct block *block = entry->block;
-    if (block) {
-        block->commit = block->commit_beside;
-        block->commit_beside = NULL;
-    }
+    list_remove(&entry->running);
     int error = entry->error;
     if (!block && error) /* closed, and perhaps opened again: the same files, whose next sync may not tell */
         block = store_find_open(store, entry->id);
@@ -588,15 +612,15 @@ static void finish_entry(struct store *store, struct commit_entry *entry)
 
 static void finish_first(struct store *store)
 {
-    struct commit_pass *pass = store->pass;
+    struct commit_pass *pass = first_pass(store);
     while (!list_empty(&pass->entries))
         finish_entry(store, CONTAINER_OF(list_pop_front(&pass->entries), struct commit_entry, link));
     if (store->metric_passes)
         metric_add(store->metric_passes, 1);
     if (store->metric_pass_ns)
         metric_observe(store->metric_pass_ns, io_loop_now_ns(store->loop) - pass->began_ns);
-    store->pass = store->pass_beside;
-    store->pass_beside = NULL;
+    list_remove(&pass->link);
+    store->pass_count--;
     mem_free(pass);
 }
 
@@ -606,8 +630,9 @@ static void finish_first(struct store *store)
 static void finish(struct store *store)
 {
     bool disk_first = true;
-    while (store->pass && store->pass->pending == 0) {
-        disk_first &= store->pass->is_small;
+    struct commit_pass *pass;
+    while ((pass = first_pass(store)) != NULL && pass->pending == 0) {
+        disk_first &= pass->is_small;
         finish_first(store);
     }
     if (!disk_first)
@@ -662,16 +687,14 @@ void commit_timer(struct io_timer *timer)
 
 void commit_detach(struct store *store, struct block *block)
 {
-    if (block->commit)
-        block->commit->block = NULL;
-    if (block->commit_beside)
-        block->commit_beside->block = NULL;
-    block->commit = block->commit_beside = NULL;
+    struct list *at;
+    while ((at = list_pop_front(&block->commits)) != NULL)
+        CONTAINER_OF(at, struct commit_entry, running)->block = NULL;
 }
 
 static void abandon(struct store *store, struct commit_pass *pass)
 {
-    while (pass && !list_empty(&pass->entries)) {
+    while (!list_empty(&pass->entries)) {
         struct commit_entry *entry = CONTAINER_OF(list_pop_front(&pass->entries), struct commit_entry, link);
         while (!list_empty(&entry->jobs))
             job_free(CONTAINER_OF(entry->jobs.next, struct commit_job, link));
@@ -689,9 +712,10 @@ static void abandon(struct store *store, struct commit_pass *pass)
 
 void commit_abandon(struct store *store)
 {
-    abandon(store, store->pass);
-    abandon(store, store->pass_beside);
-    store->pass = store->pass_beside = NULL;
+    struct list *at;
+    while ((at = list_pop_front(&store->passes)) != NULL)
+        abandon(store, CONTAINER_OF(at, struct commit_pass, link));
+    store->pass_count = 0;
     segment_ref_release(store->state_ref);
     store->state_ref = NULL;
 }

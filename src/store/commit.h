@@ -14,7 +14,8 @@ struct state_waiter;
 
 /* One block's part of a pass. */
 struct commit_entry {
-    struct list link;
+    struct list link;    /* pass->entries */
+    struct list running; /* block->commits, in the order in which they began */
     struct commit_pass *pass;
     struct block *block; /* NULL: closed meanwhile */
     struct uuid id;
@@ -22,7 +23,7 @@ struct commit_entry {
     unsigned pending;        /* jobs under way */
     int error;
     struct list jobs;
-    bool again;                        /* syncs the active segment through segment->again */
+    unsigned opening; /* of the active segment: what it is synced through (segment_open_again) */
     struct checkpoint_job *checkpoint; /* captured at target; owned until queued */
 };
 

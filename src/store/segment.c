@@ -63,7 +63,8 @@ void segment_free(struct store *store, struct segment *segment)
     segment_ref_release(segment->pinned);
     for (int kind = 0; kind < SEGMENT_FILE_COUNT; kind++)
         file_cache_drop(&store->files, &segment->files[kind]);
-    file_cache_drop(&store->files, &segment->again);
+    for (unsigned i = 0; i < SEGMENT_OPENINGS - 1; i++)
+        file_cache_drop(&store->files, &segment->again[i]);
     mem_free(segment->pending);
     mem_free(segment);
 }
@@ -97,10 +98,11 @@ int segment_file(struct block *block, struct segment *segment, enum segment_file
     return open_file(block, segment, kind, &segment->files[kind], ret_ref);
 }
 
-int segment_open_again(struct block *block, struct segment *segment)
+int segment_open_again(struct block *block, struct segment *segment, unsigned opening)
 {
     struct segment_ref *ref;
-    return open_file(block, segment, SEGMENT_LOG, &segment->again, &ref);
+    struct segment_ref **slot = opening ? &segment->again[opening - 1] : &segment->files[SEGMENT_LOG];
+    return open_file(block, segment, SEGMENT_LOG, slot, &ref);
 }
 
 int segment_read_header(struct block *block, struct segment *segment, uint32_t position, uint32_t limit,

@@ -25,6 +25,9 @@ struct index_pending {
     uint8_t time[INDEX_PENDING_MAX * 12];
 };
 
+/* How often a log may be open, to be synced through each beside the others: see commit.c. */
+enum { SEGMENT_OPENINGS = 4 };
+
 struct segment {
     int64_t base;
     uint32_t size;           /* bytes of whole batches */
@@ -40,7 +43,8 @@ struct segment {
     struct segment_ref *files[SEGMENT_FILE_COUNT]; /* while in the cache */
     struct segment_ref *
         pinned; /* the log, kept open from a write to its sync: a reopened file might miss the sync's error */
-    struct segment_ref *again; /* the log, opened once more, while in the cache: see commit.c */
+    struct segment_ref
+        *again[SEGMENT_OPENINGS - 1]; /* the log's openings but the first, while in the cache */
 };
 
 /* ".log", ".index", ".timeindex", ".summary" */
@@ -59,8 +63,9 @@ void segment_free(struct store *store, struct segment *segment);
 int segment_file(struct block *block, struct segment *segment, enum segment_file kind,
                  struct segment_ref **ret_ref);
 
-/* Opens the log once more where it is not. 0 or an error of opening. */
-int segment_open_again(struct block *block, struct segment *segment);
+/* Opens the log for an opening (0 – SEGMENT_OPENINGS-1; the first is files[SEGMENT_LOG]) where it is not. 0
+ * or an error of opening. */
+int segment_open_again(struct block *block, struct segment *segment, unsigned opening);
 
 /* The segment's log, open as ref, was changed: it is to be synced, and stays open until then (see pinned),
  * unless nothing is ever synced. */

@@ -89,10 +89,10 @@ int store_open(const struct store_config *config, struct store_folder *folder, s
     store->loop = shard->loop;
     store->checkpoint_at = (uint64_t)store->config.checkpoint_bytes;
     file_cache_init(&store->files, store->fs, (unsigned)store->config.max_open_files);
-    struct list *lists[] = {&store->blocks,           &store->dirty,         &store->announce,
-                            &store->backlog,          &store->state_waiting, &store->state_syncing,
-                            &store->checkpoint_queue, &store->trash,         &store->tail.link,
-                            &store->stop_waiter.link, &store->rooms};
+    struct list *lists[] = {&store->passes,        &store->blocks,           &store->dirty,
+                            &store->announce,      &store->backlog,          &store->state_waiting,
+                            &store->state_syncing, &store->checkpoint_queue, &store->trash,
+                            &store->tail.link,     &store->stop_waiter.link, &store->rooms};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         list_init(lists[i]);
     store->tail.run = commit_tail;
@@ -205,9 +205,9 @@ static void on_stopped(struct state_waiter *waiter, int error)
 
 void store_stop_step(struct store *store)
 {
-    if (!store->stopping || store->pass || !list_empty(&store->dirty) || !checkpoint_idle(store) ||
-        !creation_idle(store) || !list_empty(&store->trash) || !list_empty(&store->rooms) ||
-        store->stop_waiter.done)
+    if (!store->stopping || !list_empty(&store->passes) || !list_empty(&store->dirty) ||
+        !checkpoint_idle(store) || !creation_idle(store) || !list_empty(&store->trash) ||
+        !list_empty(&store->rooms) || store->stop_waiter.done)
         return;
     LIST_FOR_EACH(item, &store->blocks) {
         struct block *block = CONTAINER_OF(item, struct block, link);

@@ -53,8 +53,7 @@ struct block {
     struct list announce_link; /* store->announce */
     struct list backlog_link;  /* store->backlog: has bytes after its checkpoint */
     uint64_t backlog;
-    struct commit_entry *commit;        /* in the first running pass that it is part of */
-    struct commit_entry *commit_beside; /* in the one beside it */
+    struct list commits; /* struct commit_entry: in the running passes that it is part of */
     struct checkpoint_job *checkpointing;
     int64_t snapshots[2]; /* offsets of the newest and the one before; -1 = none */
     void (*seal_done)(void *ctx, struct block *block, int error);
@@ -93,13 +92,13 @@ struct store {
 
     struct list dirty, announce;
     struct shard_tail tail;
-    struct io_timer commit_timer;    /* fsync interval; a pass put off; retry when memory was short */
-    struct commit_pass *pass;        /* that runs */
-    struct commit_pass *pass_beside; /* begun after it; NULL while there is none */
-    uint64_t pass_began_ns;          /* the last one */
-    bool commit_wanted;              /* somebody waits for the next one */
-    bool retrying;                   /* the last pass left out what it had no memory or descriptors for */
-    bool force_pass;                 /* a seal, a stop or a checkpoint wants one, whatever the policy */
+    struct io_timer commit_timer; /* fsync interval; a pass put off; retry when memory was short */
+    struct list passes;           /* struct commit_pass: that run, in the order in which they began */
+    unsigned pass_count;
+    uint64_t pass_began_ns; /* the last one */
+    bool commit_wanted;     /* somebody waits for the next one */
+    bool retrying;          /* the last pass left out what it had no memory or descriptors for */
+    bool force_pass;        /* a seal, a stop or a checkpoint wants one, whatever the policy */
 
     struct list backlog; /* oldest first */
     uint64_t backlog_bytes;
