@@ -19,9 +19,14 @@ bool checkpoint_idle(const struct store *store)
     return store->lanes_running == 0 && list_empty(&store->checkpoint_queue);
 }
 
+bool checkpoint_due(const struct store *store)
+{
+    return store->backlog_bytes >= store->checkpoint_at && checkpoint_idle(store);
+}
+
 void checkpoint_select(struct store *store)
 {
-    if (store->backlog_bytes < store->checkpoint_at || !checkpoint_idle(store))
+    if (!checkpoint_due(store))
         return;
     uint64_t enough = store->backlog_bytes - (uint64_t)store->config.checkpoint_bytes / 2, sum = 0;
     LIST_FOR_EACH_SAFE(item, &store->backlog) {
@@ -225,7 +230,7 @@ static void lane_done(struct io_work *work)
     if (!checkpoint_idle(store))
         return;
     commit_sync_state(store, NULL);
-    if (store->backlog_bytes >= store->checkpoint_at)
+    if (checkpoint_due(store))
         commit_force(store);
     store_stop_step(store);
 }

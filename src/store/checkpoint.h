@@ -26,6 +26,8 @@ struct checkpoint_job {
     int error;
 };
 
+/* Whether the next pass is to capture some; it begins when no other runs. */
+bool checkpoint_due(const struct store *store);
 /* Marks blocks whose checkpoint is due and puts them into the next pass. */
 void checkpoint_select(struct store *store);
 /* At the beginning of a pass that syncs the block up to its end. CLYMQ_ENOMEM. */

@@ -434,8 +434,8 @@ static bool has_file_beside(struct block *block)
 static bool may_begin_beside(struct store *store)
 {
     if (store->pass_count >= PASSES_MAX || !first_pass(store)->is_small || !store->commit_wanted ||
-        store->force_pass || store->retrying || store->config.fsync != STORE_FSYNC_COMMIT ||
-        list_empty(&store->dirty) || !is_small(store))
+        store->force_pass || store->retrying || checkpoint_due(store) ||
+        store->config.fsync != STORE_FSYNC_COMMIT || list_empty(&store->dirty) || !is_small(store))
         return false;
     bool may = true;
     LIST_FOR_EACH(item, &store->dirty)
@@ -550,7 +550,7 @@ static uint64_t linger_end_ns(const struct store *store)
 /* Whether the policy wants a pass now. */
 static bool is_due(const struct store *store)
 {
-    if (store->force_pass || (store->backlog_bytes >= store->checkpoint_at && checkpoint_idle(store)))
+    if (store->force_pass || checkpoint_due(store))
         return true;
     if (store->config.fsync != STORE_FSYNC_COMMIT || list_empty(&store->dirty))
         return false;

@@ -227,6 +227,26 @@ static void a_block_may_close_under_them(void **state)
     }
 }
 
+/* A checkpoint is captured when a pass begins alone: those that would overlap without end let it. */
+static void passes_without_end_let_checkpoints_be_taken(void **state)
+{
+    struct rig rig;
+    struct told told;
+    rig_init(&rig, 7);
+    rig.config.checkpoint_bytes = 64 << 10;
+    struct block *block = begin_here(&rig, &told);
+    uint64_t most = 0;
+    for (int i = 0; i < 500; i++) {
+        assert_int_equal(push(block, 1000), 0);
+        run_for(&rig, IO_MS(SYNC_MS / 3));
+        if (rig.store->backlog_bytes > most)
+            most = rig.store->backlog_bytes;
+    }
+    assert_true(most >= 64 << 10 && most < 128 << 10);
+    rig_settle(&rig);
+    rig_free(&rig);
+}
+
 /* The file's further openings are a convenience: without descriptors all goes on, one pass at a time. */
 static int refuse_open(struct io_fs *fs, const char *path, unsigned flags, struct io_file **ret_file)
 {
@@ -262,6 +282,7 @@ int main(void)
         cmocka_unit_test(errors_are_not_mistaken_for_each_others),
         cmocka_unit_test(a_block_opened_again_waits_for_the_old_pass),
         cmocka_unit_test(a_block_may_close_under_them),
+        cmocka_unit_test(passes_without_end_let_checkpoints_be_taken),
         cmocka_unit_test(without_descriptors_passes_take_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
