@@ -218,6 +218,22 @@ static int producer_notice_topics(struct core_producer *producer)
     }
 }
 
+/* Deals out what came before its topic's partitions were known, where by now they are: it is noticed next. */
+static void producer_tend_topics(struct core_producer *producer)
+{
+    producer_lock(producer);
+    LIST_FOR_EACH(at, &producer->topics) {
+        struct producer_topic *topic = CONTAINER_OF(at, struct producer_topic, link);
+        topic->has_limbo = topic->intake->limbo.open || !list_empty(&topic->intake->limbo.closed);
+    }
+    producer_unlock(producer);
+    LIST_FOR_EACH(at, &producer->topics) {
+        struct producer_topic *topic = CONTAINER_OF(at, struct producer_topic, link);
+        if (topic->has_limbo)
+            producer_topic_tend(topic);
+    }
+}
+
 static void producer_notice_batches(struct core_producer *producer, uint64_t now_ns)
 {
     struct accumulator *accumulator = &producer->accumulator;
@@ -243,6 +259,7 @@ void core_producer_kick(struct core_producer *producer)
     list_init(&work);
     uint64_t now_ns = io_loop_now_ns(producer->core->loop);
     int error = producer_notice_topics(producer);
+    producer_tend_topics(producer);
     producer_lock(producer);
     producer->signalled = false;
     producer_notice_batches(producer, now_ns);
@@ -251,16 +268,7 @@ void core_producer_kick(struct core_producer *producer)
     uint64_t next_ns = 0;
     if (!list_empty(&producer->lingering))
         next_ns = lingering_at(producer->lingering.next)->opened_ns + IO_MS(producer->config.linger_ms);
-    LIST_FOR_EACH(at, &producer->topics) {
-        struct producer_topic *topic = CONTAINER_OF(at, struct producer_topic, link);
-        topic->has_limbo = topic->intake->limbo.open || !list_empty(&topic->intake->limbo.closed);
-    }
     producer_unlock(producer);
-    LIST_FOR_EACH(at, &producer->topics) {
-        struct producer_topic *topic = CONTAINER_OF(at, struct producer_topic, link);
-        if (topic->has_limbo)
-            producer_topic_tend(topic);
-    }
     struct list *at;
     while ((at = list_pop_front(&work)) != NULL)
         sender_pump(CONTAINER_OF(at, struct core_sender, work));

@@ -122,7 +122,7 @@ static void topic_expire(struct io_timer *timer)
             break;
         producer_settle(producer, oldest, topic->topic->error ? topic->topic->error : CLYMQ_EAGAIN, -1);
     }
-    producer_topic_tend(topic);
+    core_producer_kick(producer);
 }
 
 void producer_topic_tend(struct producer_topic *topic)

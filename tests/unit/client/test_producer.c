@@ -1,6 +1,7 @@
 /* The producer core against the fake cluster: first the quiet cases one by one, then random faults by seed,
  * where a checker compares what was told with what is in the logs: nothing acknowledged lost, nothing twice,
  * order kept, every message told exactly once, definite failures not stored, memory bounded. */
+#include "client/core_state.h"
 #include "fake_cluster.h"
 
 #include <stdlib.h>
@@ -302,6 +303,31 @@ static void test_linger(void **state)
     fake_cluster_run(&run->cluster, 100);
     assert_true(core_producer_is_flushed(run->producer, mark));
     assert_int_equal(run->told, 3);
+    run_end(run);
+}
+
+static bool topic_known(void *ctx)
+{
+    const struct core_topic *topic = ctx;
+    return topic->known;
+}
+
+/* Somebody else of the client, such as a consumer, has just asked for the topic: nothing is waited for. */
+static void test_topic_of_others(void **state)
+{
+    struct run *run = run_new();
+    core_producer_config_defaults(&run->config);
+    run->config.linger_ms = 0; /* whose end would notice them, too */
+    run_start(run, 5, 3);
+    run->core->config.retry_backoff_ms = 5000;
+    struct core_topic *topic = core_topic_get(run->core, run->cluster.topic);
+    core_topic_refresh(topic);
+    assert_true(fake_cluster_run_until(&run->cluster, topic_known, topic, 1000));
+    run_send(run, NULL, NULL, 10);
+    run_send(run, "2", NULL, 10);
+    assert_true(fake_cluster_run_until(&run->cluster, all_told, run, 500));
+    assert_int_equal(run_failures(run), 0);
+    run_check(run);
     run_end(run);
 }
 
@@ -837,6 +863,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_many_headers),
         cmocka_unit_test(test_compressions),
         cmocka_unit_test(test_linger),
+        cmocka_unit_test(test_topic_of_others),
         cmocka_unit_test(test_unknown_topic),
         cmocka_unit_test(test_deleted_while_in_doubt),
         cmocka_unit_test(test_unknown_topic_and_retries),
