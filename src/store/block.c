@@ -165,8 +165,8 @@ void block_fail(struct block *block, int error)
     list_remove(&block->backlog_link);
     store->backlog_bytes -= block->backlog;
     block->backlog = 0;
-    commit_put_state(store, block);
-    commit_write_state(store);
+    store_state_put(store, block);
+    store_state_write(store);
     commit_announce(store, block);
 }
 

@@ -275,8 +275,8 @@ int block_create(struct store *store, const struct block_key *key, int64_t start
     if (!error) {
         store_renew_entry(store, key->id);
         block->state_full = true;
-        commit_put_state(store, block);
-        error = commit_write_state(store);
+        store_state_put(store, block);
+        error = store_state_write(store);
     }
     if (!error) {
         error = io_file_sync(store->state.ref->file);

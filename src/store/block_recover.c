@@ -367,8 +367,8 @@ static void open_damaged(struct recovery *recovery, int64_t offset)
               recovery->dir, block->damaged_offset, recovery->mark.offset);
     if (!known) {
         block->state_full = true;
-        commit_put_state(block->store, block);
-        commit_write_state(block->store);
+        store_state_put(block->store, block);
+        store_state_write(block->store);
     }
 }
 
@@ -418,8 +418,8 @@ static int record_now(struct block *block)
 {
     struct store *store = block->store;
     block->state_full = true;
-    commit_put_state(store, block);
-    int error = commit_write_state(store);
+    store_state_put(store, block);
+    int error = store_state_write(store);
     if (!error)
         error = io_file_sync(store->state.ref->file);
     if (error)

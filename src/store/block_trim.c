@@ -244,7 +244,7 @@ int block_drop_segments(struct block *block)
     block->limit.base = -1;
     list_push_back(&store->trash, &job->link);
     job->waiter.done = start_durable;
-    commit_sync_state(store, &job->waiter);
+    store_state_sync(store, &job->waiter);
     return 0;
 }
 
@@ -257,8 +257,8 @@ int block_trim(struct block *block, int64_t new_start)
         int64_t old_start = block->start;
         block->start = new_start;
         block->state_full = true;
-        commit_put_state(store, block);
-        int error = commit_write_state(store);
+        store_state_put(store, block);
+        int error = store_state_write(store);
         if (error) {
             block->start = old_start;
             return error;

@@ -196,7 +196,7 @@ static void settle(struct checkpoint_job *job)
         list_push_back(&store->backlog, &block->backlog_link);
     store->checkpoint_at = (uint64_t)store->config.checkpoint_bytes;
     block->state_full = true;
-    commit_put_state(store, block);
+    store_state_put(store, block);
 }
 
 /* After the state file was written. */
@@ -211,7 +211,7 @@ static void conclude(struct checkpoint_job *job, int state_error)
         return;
     }
     job->waiter.done = on_state_synced;
-    commit_sync_state(job->store, &job->waiter);
+    store_state_sync(job->store, &job->waiter);
 }
 
 static void lane_done(struct io_work *work)
@@ -220,7 +220,7 @@ static void lane_done(struct io_work *work)
     struct store *store = lane->store;
     LIST_FOR_EACH(item, &lane->jobs)
         settle(CONTAINER_OF(item, struct checkpoint_job, link));
-    int error = commit_write_state(store);
+    int error = store_state_write(store);
     struct list *item;
     while ((item = list_pop_front(&lane->jobs)) != NULL)
         conclude(CONTAINER_OF(item, struct checkpoint_job, link), error);
@@ -229,7 +229,7 @@ static void lane_done(struct io_work *work)
     run_next(store);
     if (!checkpoint_idle(store))
         return;
-    commit_sync_state(store, NULL);
+    store_state_sync(store, NULL);
     if (checkpoint_due(store))
         commit_force(store);
     store_stop_step(store);

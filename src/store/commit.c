@@ -7,17 +7,12 @@
  * and what was just appended does not wait for two syncs. They end in their order, so that nothing is told
  * before all that came before it. Each file is synced by them through open files of their own
  * (segment->again), since an error is told once to each of those: through the same one a later sync might
- * take it from an earlier, whose success would then be believed.
- *
- * The state file itself is not synced here. A power loss may then leave older marks, which is safe: recovery
- * reads on behind them, and everything that was acknowledged is there, because its own sync came first. */
+ * take it from an earlier, whose success would then be believed. */
 #include "store/commit.h"
 
 #include <assert.h>
 
-#define LOG_MODULE "store"
 #include "base/error.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "store/ahead.h"
 #include "store/checkpoint.h"
@@ -28,8 +23,6 @@ enum { RETRY_MS = 10 };
 enum { PASSES_MAX = SEGMENT_OPENINGS };
 /* Another pass may begin beside those that sync no more than this each. */
 enum { SMALL_PASS_BYTES = 32 << 10, SMALL_PASS_BLOCKS = 4 };
-/* The state file is made anew when it is longer than this and than a multiple of what its blocks need. */
-enum { STATE_BLOCK_SIZE = 256, STATE_GROWTH = 8 };
 
 struct commit_pass {
     struct list link; /* store->passes */
@@ -104,113 +97,6 @@ static void announce(struct store *store)
         if (block->events.on_durable)
             block->events.on_durable(block->events.ctx, block, block->durable.offset, block->error);
     }
-}
-
-/* ---- the state file ---- */
-
-void commit_put_state(struct store *store, struct block *block)
-{
-    if (block->slot == SLOT_NONE || block->state_full) {
-        struct state_entry entry;
-        block_entry(block, &entry);
-        if (block->slot == SLOT_NONE)
-            block->slot = store->next_slot++;
-        state_put_block(&store->state, block->slot, &entry);
-        block->state_full = false;
-    } else {
-        state_put_mark(&store->state, block->slot, &block->synced);
-    }
-}
-
-static int rewrite_state(struct store *store)
-{
-    state_rewrite_begin(&store->state);
-    store->next_slot = 0;
-    LIST_FOR_EACH(item, &store->blocks) {
-        struct block *block = CONTAINER_OF(item, struct block, link);
-        block->slot = SLOT_NONE;
-        commit_put_state(store, block);
-    }
-    size_t at = 0;
-    struct map_entry *closed;
-    while (store->closed && (closed = map_next(store->closed, &at)))
-        state_put_block(&store->state, store->next_slot++, closed->value);
-    for (size_t i = 0; i + 16 <= store->dropped.len; i += 16) {
-        struct uuid id;
-        memcpy(id.byte, store->dropped.data + i, 16);
-        state_put_drop(&store->state, id);
-    }
-    return state_rewrite_end(&store->state);
-}
-
-int commit_write_state(struct store *store)
-{
-    struct state_file *state = &store->state;
-    /* Blocks that are open, and what else the last rewrite had to keep. */
-    uint64_t needed = (uint64_t)(store->block_count + 1) * STATE_BLOCK_SIZE;
-    if (needed < state->rewritten)
-        needed = state->rewritten;
-    int error = 0;
-    if (state->broken || state->pending.failed ||
-        (state->size + state->pending.len > (uint64_t)store->config.state_bytes &&
-         state->size > needed * STATE_GROWTH)) {
-        error = rewrite_state(store);
-        if (!error)
-            return 0;
-    } else {
-        error = state_file_write(state);
-        if (!error)
-            return 0;
-        state_file_clear_pending(state);
-    }
-    log_limited(LOG_WARN, "%s not written: %s", state->path, error_sentence(error));
-    /* Nobody knows any more which records the file has: all are written again in full. */
-    store->next_slot = 0;
-    LIST_FOR_EACH(item, &store->blocks)
-        CONTAINER_OF(item, struct block, link)->slot = SLOT_NONE;
-    state->broken = true;
-    return error;
-}
-
-static void state_synced(struct io_op *op)
-{
-    struct store *store = op->ctx;
-    int error = op->result < 0 ? (int)op->result : store->state_sync_error;
-    store->state_op_running = false;
-    segment_ref_release(store->state_ref);
-    store->state_ref = NULL;
-    if (error) {
-        log_error("%s not synced: %s", store->state.path, error_sentence(error));
-        store->state.broken = true;
-    }
-    struct list now;
-    list_init(&now);
-    list_move_all(&store->state_syncing, &now);
-    while (!list_empty(&now)) {
-        struct state_waiter *waiter = CONTAINER_OF(list_pop_front(&now), struct state_waiter, link);
-        waiter->done(waiter, error);
-    }
-    if (!list_empty(&store->state_waiting))
-        commit_sync_state(store, NULL);
-}
-
-void commit_sync_state(struct store *store, struct state_waiter *waiter)
-{
-    if (waiter)
-        list_push_back(&store->state_waiting, &waiter->link);
-    if (store->state_op_running)
-        return;
-    list_move_all(&store->state_waiting, &store->state_syncing);
-    /* Marks of a pass that is just ending may be pending. What a failed write or sync lost would not be made
-     * durable by another sync: then the file is made anew, at the latest by the second call. */
-    store->state_sync_error = commit_write_state(store);
-    if (store->state_sync_error)
-        store->state_sync_error = commit_write_state(store);
-    store->state_ref = segment_ref_take(store->state.ref);
-    store->state_op_running = true;
-    store->state_op = (struct io_op){
-        .kind = IO_OP_SYNC, .file = store->state_ref->file, .done = state_synced, .ctx = store};
-    io_loop_submit(store->loop, &store->state_op);
 }
 
 /* ---- a pass ---- */
@@ -586,7 +472,7 @@ static void settle(struct store *store, struct commit_entry *entry)
         block->synced = entry->target;
     if (log_point_compare(&block->synced, &block->durable) > 0)
         block->durable = block->synced;
-    commit_put_state(store, block);
+    store_state_put(store, block);
 }
 
 /* What the pass meant for one block, which is told of it later. */
@@ -640,7 +526,7 @@ static void finish(struct store *store)
     if (!store->retrying)
         begin_when_due(store);
     announce(store);
-    commit_write_state(store);
+    store_state_write(store);
     store_stop_step(store);
 }
 

@@ -10,7 +10,6 @@ struct store;
 struct block;
 struct checkpoint_job;
 struct commit_pass;
-struct state_waiter;
 
 /* One block's part of a pass. */
 struct commit_entry {
@@ -40,13 +39,5 @@ void commit_timer(struct io_timer *timer);
 void commit_detach(struct store *store, struct block *block);
 /* Frees passes whose operations will never report (the loop is dead). */
 void commit_abandon(struct store *store);
-
-/* Puts the block's record (whole, or only the mark) among those pending. */
-void commit_put_state(struct store *store, struct block *block);
-/* Writes pending records; makes the file anew when it has grown too long or broke. 0 or an error; then the
- * blocks' records count as unwritten. */
-int commit_write_state(struct store *store);
-/* Tells the waiter once everything now in the state file is durable. */
-void commit_sync_state(struct store *store, struct state_waiter *waiter);
 
 #endif

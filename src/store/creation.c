@@ -149,7 +149,7 @@ static void group_made(struct io_work *work)
         state_put_block(&store->state, store->next_slot++, entry);
         some = true;
     }
-    int error = some ? commit_write_state(store) : 0;
+    int error = some ? store_state_write(store) : 0;
     if (error)
         fail_recorded(store, error);
     if (!some || error) {
@@ -157,7 +157,7 @@ static void group_made(struct io_work *work)
         return;
     }
     store->creating.waiter.done = group_recorded;
-    commit_sync_state(store, &store->creating.waiter);
+    store_state_sync(store, &store->creating.waiter);
 }
 
 /* What can be said before any file is touched. */

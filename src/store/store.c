@@ -189,7 +189,7 @@ void store_drop_entry(struct store *store, struct uuid id)
             false; /* without memory a stale entry stays in the files, which harms nobody */
     }
     state_put_drop(&store->state, id);
-    commit_write_state(store);
+    store_state_write(store);
 }
 
 /* ---- stopping ---- */
@@ -217,7 +217,7 @@ void store_stop_step(struct store *store)
             store->stop_error = CLYMQ_ELOG_FAILED;
     }
     store->stop_waiter.done = on_stopped;
-    commit_sync_state(store, &store->stop_waiter);
+    store_state_sync(store, &store->stop_waiter);
 }
 
 void store_stop(struct store *store, void (*done)(void *ctx, int error), void *ctx)

@@ -8,6 +8,7 @@
 #include "store/segment.h"
 #include "store/state.h"
 #include "store/store.h"
+#include "store/store_state.h"
 
 enum { BLOCK_DIR_MAX = 64, BLOCK_HINTS = 4 };
 enum { BLOCK_CREATE_BYTES = 4096 }; /* what making a block takes, roughly */
